@@ -1,0 +1,100 @@
+"""What the control database says, as one immutable value that every process holds and replaces as a whole."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from tidings.domain.ids import ShardNumber, Slot, TenantId
+from tidings.domain.lanes import Channel, Class
+
+
+class DoubtPolicy(StrEnum):
+    """What to do with a call that may have gone, once nobody can tell: send again and say so, or leave it unknown."""
+
+    at_least_once = "at_least_once"
+    at_most_once = "at_most_once"
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    """``twin_of`` is the live tenant that a test tenant belongs to."""
+
+    id: TenantId
+    name: str
+    twin_of: TenantId | None = None
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """``digest`` is HMAC-SHA256 under the pepper: the database alone cannot authenticate."""
+
+    public_id: str
+    tenant: TenantId
+    digest: bytes
+    scopes: frozenset[str]
+    expires_at_unix_s: float | None = None
+
+
+class Category(msgspec.Struct, frozen=True):
+    """What notifications are about: the unit of preference."""
+
+    id: int
+    tenant: TenantId
+    name: str
+    class_: Class
+    channels: tuple[Channel, ...]
+    doubt_policy: DoubtPolicy = DoubtPolicy.at_least_once
+    expires_after_s: float | None = None
+    required: bool = False
+
+
+class Template(msgspec.Struct, frozen=True):
+    """``version`` is the published one's id, unique over all tenants; its text is fetched by that id."""
+
+    tenant: TenantId
+    name: str
+    version: int
+    category: int
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Who a message comes from. ``identity`` is the channel's own form: for e-mail ``email`` and ``name``."""
+
+    id: int
+    tenant: TenantId
+    name: str
+    channel: Channel
+    identity: Mapping[str, str]
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One account at one provider. ``kind`` names the adapter, ``settings`` is what it is built from (credentials
+    among them: never log it), ``receipt_token`` the unguessable part of its webhook address."""
+
+    id: int
+    tenant: TenantId
+    name: str
+    kind: str
+    channel: Channel
+    settings: Mapping[str, str]
+    receipt_token: str
+
+    def __repr__(self) -> str:
+        return f"Account(id={self.id}, tenant={self.tenant}, name={self.name!r}, kind={self.kind!r})"
+
+
+class Catalog(msgspec.Struct, frozen=True):
+    """One consistent view. ``shard_of`` has one entry for each of the 4,096 slots."""
+
+    version: int
+    tenants: Mapping[TenantId, Tenant]
+    keys: Mapping[str, ApiKey]
+    categories: Mapping[tuple[TenantId, str], Category]
+    categories_by_id: Mapping[int, Category]
+    templates: Mapping[tuple[TenantId, str], Template]
+    senders: Mapping[tuple[TenantId, Channel], tuple[Sender, ...]]
+    accounts: Mapping[int, Account]
+    routes: Mapping[tuple[TenantId, Channel], tuple[int, ...]]
+    shard_of: tuple[ShardNumber, ...]
+
+    def shard(self, slot: Slot) -> ShardNumber:
+        return self.shard_of[slot]

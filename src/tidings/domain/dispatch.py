@@ -1,0 +1,106 @@
+"""The hot row of a delivery, and every step it can take, as pure functions.
+
+``storage/sql/dispatch.sql`` does the same to many rows at once. A property test runs both side by side, and the
+simulator crashes this one at every step.
+"""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from tidings.domain.delivery import Mark, State
+from tidings.domain.ids import DeliveryId
+from tidings.domain.lanes import DEAD, IN_DOUBT, Lane
+
+
+class Dispatch(msgspec.Struct, frozen=True):
+    """What is left to do for one delivery: queue, schedule, lease and outbox in one row.
+
+    ``home`` is the lane it belongs to, ``lane`` where it stands now: the same, or a parked one. ``claims`` counts
+    holds, ``tries`` marks (it numbers calls and references), ``spent`` what counts against the retry schedule.
+    """
+
+    id: DeliveryId
+    home: Lane
+    lane: Lane
+    due_at: datetime
+    state: State = State.ready
+    token: int = 0
+    claims: int = 0
+    tries: int = 0
+    spent: int = 0
+    tried: tuple[int, ...] = ()
+    provider: int = 0
+    started_at: datetime | None = None
+
+
+class Finish(msgspec.Struct, frozen=True, gc=False):
+    """Nothing is left to do; the delivery keeps this status."""
+
+    mark: Mark
+    reason: str | None = None
+
+
+class Again(msgspec.Struct, frozen=True, gc=False):
+    """Back to its lane, due in ``after_s`` seconds of the database's clock."""
+
+    after_s: float
+    reason: str | None = None
+    spent: int = 0
+    tried: tuple[int, ...] = ()
+
+
+class Doubt(msgspec.Struct, frozen=True, gc=False):
+    """It may have gone: to the in-doubt lane, looked at in ``after_s`` seconds."""
+
+    reason: str
+    after_s: float = 0.0
+
+
+class Bury(msgspec.Struct, frozen=True, gc=False):
+    """To the dead letters, kept with all it needs to be replayed."""
+
+    reason: str
+
+
+Settlement = Finish | Again | Doubt | Bury
+
+
+def claim(row: Dispatch, token: int, now: datetime, lease_s: float) -> Dispatch:
+    """A worker's timed hold. A row whose holder died after its mark is never sent again from here: it goes to the
+    in-doubt lane, due at once, for the resolver to ask."""
+    if row.state == State.inflight:
+        return msgspec.structs.replace(row, state=State.in_doubt, lane=IN_DOUBT, due_at=now, token=token)
+    state = State.leased if row.state in (State.ready, State.leased) else row.state
+    held = now + timedelta(seconds=lease_s)
+    return msgspec.structs.replace(row, state=state, token=token, claims=row.claims + 1, due_at=held)
+
+
+def mark(row: Dispatch, token: int, provider: int, now: datetime, reserve_s: float) -> Dispatch | None:
+    """The durable note before the call; None when the hold is lost or nearly over."""
+    if row.token != token or row.state != State.leased or row.due_at <= now + timedelta(seconds=reserve_s):
+        return None
+    return msgspec.structs.replace(row, state=State.inflight, provider=provider, tries=row.tries + 1, started_at=now)
+
+
+def holds(row: Dispatch, token: int, n: int, to: Settlement) -> bool:
+    """May this holder settle the row? A late answer still may when it is the one that the doubt is about, and a late
+    "sent" as long as no further try was marked."""
+    if row.tries != n:
+        return False
+    return row.token == token or row.state == State.in_doubt or (isinstance(to, Finish) and to.mark == Mark.sent)
+
+
+def settle(row: Dispatch, token: int, n: int, to: Settlement, now: datetime) -> Dispatch | None:
+    """The row afterwards, None when it is gone. Call only where ``holds`` is true."""
+    match to:
+        case Finish():
+            return None
+        case Again():
+            changed = {"state": State.ready, "spent": row.spent + to.spent, "tried": to.tried}
+            lane, after_s = row.home, to.after_s
+        case Doubt():
+            changed, lane, after_s = {"state": State.in_doubt}, IN_DOUBT, to.after_s
+        case Bury():
+            changed, lane, after_s = {"state": State.dead}, DEAD, 0.0
+    return msgspec.structs.replace(row, lane=lane, due_at=now + timedelta(seconds=after_s), token=0, **changed)

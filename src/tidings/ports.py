@@ -1,0 +1,210 @@
+"""Every port of the pipeline on one page: the map of the system.
+
+All take and return many. Adapters live in storage, hints, channels, providers and runtime; ``wiring`` alone knows
+which is used. Each has one contract suite, which its implementations and its shipped fake pass alike.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from tidings.domain.catalog import Catalog
+from tidings.domain.dispatch import Settlement
+from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, Slot, TenantId, UserId
+from tidings.domain.lanes import Channel, Lane
+from tidings.domain.notification import Acceptance, Accepted, Content
+from tidings.domain.outcome import Outcome, Receipt
+
+
+class Clock(Protocol):
+    """Two clocks: the wall's, for people, and the boot-time one, which counts suspend and never jumps."""
+
+    def now(self) -> datetime: ...
+
+    def boottime_s(self) -> float: ...
+
+
+class Acceptor(Protocol):
+    """Stores what was accepted: one statement, one commit, replicated before it returns."""
+
+    async def accept(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """In the order of ``rows``, which hold no key twice. Raises ``errors.StillCommitting`` when a key of them is
+        locked for too long, ``errors.Unavailable`` when nothing is known to be stored."""
+        ...
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """A delivery held by this worker, with all that deciding and sending need.
+
+    ``now`` is the database's clock at the claim: the only one that decisions see. ``address`` is None when neither
+    the call nor the user has one. ``in_doubt`` rows come back only to the one who claims that lane.
+    """
+
+    id: DeliveryId
+    notification: NotificationId
+    token: int
+    lane: Lane
+    home: Lane
+    claims: int
+    tries: int
+    spent: int
+    tried: tuple[int, ...]
+    provider: int
+    started_at: datetime | None
+    in_doubt: bool
+    now: datetime
+    slot: Slot
+    tenant: TenantId
+    user: UserId
+    channel: Channel
+    category: int
+    template_version: int | None
+    sender: int | None
+    payload: bytes
+    address: str | None
+    suppressed: bool
+    preferences: bytes | None
+    zone: str | None
+    locale: str | None
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class Marked(msgspec.Struct, frozen=True, gc=False):
+    """``n`` numbers the try; it goes into the reference."""
+
+    id: DeliveryId
+    n: int
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """The end of one hold. ``n`` is 0, and ``said`` None, when no call was made."""
+
+    id: DeliveryId
+    token: int
+    n: int
+    to: Settlement
+    provider: int = 0
+    said: Outcome | None = None
+    address: str | None = None
+    started_at: datetime | None = None
+    took_ms: int = 0
+    duplicate_possible: bool = False
+
+
+class Dispatches(Protocol):
+    """The hot rows of one shard, claimed, marked and settled. Every write after the claim carries its token."""
+
+    async def claim(self, shard: ShardNumber, limits: Mapping[Lane, int], token: int) -> Sequence[Claimed]:
+        """Up to ``limits`` due rows of each lane, oldest first, held for the lease. An expired in-flight row is moved
+        to the in-doubt lane and not returned."""
+        ...
+
+    async def mark(
+        self, shard: ShardNumber, ids: Sequence[DeliveryId], tokens: Sequence[int], providers: Sequence[int]
+    ) -> Sequence[Marked]:
+        """Notes durably that a call is about to be made. Only what comes back may be sent."""
+        ...
+
+    async def settle(self, shard: ShardNumber, rows: Sequence[Settled]) -> Sequence[DeliveryId]:
+        """Attempts, deliveries and dispatches in one commit. Returns the ids still held; the others had been settled
+        by somebody else, which is a normal result."""
+        ...
+
+    async def give_back(self, shard: ShardNumber, ids: Sequence[DeliveryId], tokens: Sequence[int]) -> None:
+        """Untouched claims, due again at once."""
+        ...
+
+
+class Filed(msgspec.Struct, frozen=True, gc=False):
+    """``new`` is False for a repeated receipt; ``known`` is False when no such delivery of this tenant exists."""
+
+    known: bool
+    new: bool
+
+
+class Receipts(Protocol):
+    """What providers said later."""
+
+    async def file(
+        self, shard: ShardNumber, tenant: TenantId, provider: int, rows: Sequence[Receipt]
+    ) -> Sequence[Filed]:
+        """Stores each once, moves its delivery's status forward, and resolves its doubt. Replicated on return."""
+        ...
+
+
+class Hints(Protocol):
+    """How a worker learns that something is due. A hint may be lost or repeated at no cost."""
+
+    def publish(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
+        """Never waits and never fails: called after the commit."""
+        ...
+
+    async def wait(self, timeout_s: float) -> None:
+        """Returns when a hint for this worker's lanes has come since the last call, or after the timeout."""
+        ...
+
+
+class RenderRequest(msgspec.Struct, frozen=True, gc=False):
+    """``template_version`` None means that the content in ``payload`` is used as it is."""
+
+    channel: Channel
+    template_version: int
+    payload: bytes
+
+
+class Rendered(msgspec.Struct, frozen=True, gc=False):
+    """``fault`` says why there is no content: the template's fault, not ours."""
+
+    content: Content | None = None
+    fault: str | None = None
+
+
+class Renderer(Protocol):
+    """Turns templates and data into content, where neither can do harm."""
+
+    async def render(self, batch: Sequence[RenderRequest]) -> Sequence[Rendered]: ...
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """All that a provider needs for one call."""
+
+    reference: str
+    to: str
+    content: Content
+    sender: Mapping[str, str]
+    headers: Mapping[str, str]
+    reply_to: str | None = None
+
+
+class Provider(Protocol):
+    """One account at one provider. Never raises for what the provider does; never repeats a call by itself."""
+
+    async def send(self, message: Message, may_write: Callable[[], bool]) -> Outcome:
+        """``may_write`` is asked right before the first byte leaves; False answers ``Fenced``."""
+        ...
+
+    def receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt] | None:
+        """The receipts in a webhook call, None when its signature is not the provider's."""
+        ...
+
+    async def look_up(self, reference: str, to: str, started_at: datetime) -> Outcome | None:
+        """What became of a call that may have gone: ``Sent``, surely not taken (``TryNext``), or None when this
+        provider cannot tell."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+Providers = Callable[[int], Provider | None]
+"""The live provider of an account number, None for one that is gone."""
+
+Catalogs = Callable[[], Catalog]
+"""The control database as this process last saw it."""
+
+Emit = Callable[[object], None]
+"""Takes a typed event of ``domain.events``."""
+
+Sleep = Callable[[float], Awaitable[None]]
