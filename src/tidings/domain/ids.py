@@ -27,7 +27,7 @@ _MS_SHIFT: Final = 80
 
 def slot_of(tenant: TenantId, user: UserId) -> Slot:
     """The slot that all rows of this user live in."""
-    return Slot(xxh3_64_intdigest(f"{tenant}\0{user}") & (SLOTS - 1))
+    return Slot(xxh3_64_intdigest(f"{tenant}\0{user}".encode()) & (SLOTS - 1))
 
 
 def compose(slot: Slot, unix_ms: int, random_bits: int) -> UUID:
