@@ -1,0 +1,329 @@
+"""The only reader of environment and files.
+
+A setting comes from the flags, else from ``TIDINGS_*``, else from ``tidings.toml``, else from the packaged
+``settings.default.toml``, which is the manual. To add one: a line there and a field here.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import reduce
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+PREFIX: Final = "TIDINGS_"
+FILE_NAME: Final = "tidings.toml"
+NOT_SETTINGS: Final = frozenset({"TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_API_KEY"})
+"""Read elsewhere: the file's own place, and what clients need to reach an API."""
+
+DEFAULT: Final = "default"
+_MASK: Final = "***"
+
+Commit = Literal["on", "local", "remote_write", "remote_apply"]
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that cannot be used; the message names it and its source."""
+
+
+class Secret(str):
+    """Text that never shows itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(self.masked())
+
+    def masked(self) -> str:
+        return _MASK if self else ""
+
+
+class Dsn(Secret):
+    """A URL whose password never shows itself."""
+
+    __slots__ = ()
+
+    def masked(self) -> str:
+        try:
+            url = urlsplit(self)
+        except ValueError:
+            return _MASK
+        if not url.password:
+            return _MASK if "password" in self else str(self)
+        user, _, host = url.netloc.rpartition("@")
+        return urlunsplit(url._replace(netloc=f"{user.partition(':')[0]}:{_MASK}@{host}"))
+
+
+class _Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Fields have no defaults here: the default file has them all."""
+
+
+class ApiSettings(_Group, frozen=True):
+    host: str
+    port: int
+    flush_max: int
+    flushes_side_by_side: int
+    deadline_s: float
+    max_body_bytes: int
+    max_batch_body_bytes: int
+    max_batch: int
+    lock_timeout_s: float
+
+
+class OpsSettings(_Group, frozen=True):
+    host: str
+    port: int
+    ready_timeout_s: float
+
+
+class WorkerSettings(_Group, frozen=True):
+    lanes: tuple[str, ...]
+    claim_limit: int
+    mark_limit: int
+    concurrency: int
+    lease_s: float
+    send_reserve_s: float
+    fence_s: float
+    poll_s: float
+    provider_timeout_s: float
+    connect_timeout_s: float
+    drain_s: float
+    quarantine_after_claims: int
+    render_wall_s: float
+    render_memory_bytes: int
+    retry_schedule_s: tuple[float, ...]
+    account_pause_s: float
+
+
+class DoubtSettings(_Group, frozen=True):
+    settle_s: float
+    look_up_s: float
+    at_most_s: float
+
+
+class RelaySettings(_Group, frozen=True):
+    sweep_s: float
+    partitions_ahead_days: int
+    keys_empty_batch: int
+
+
+class RetentionSettings(_Group, frozen=True):
+    idempotency_s: float
+    deduplication_s: float
+
+
+class DurabilitySettings(_Group, frozen=True):
+    accept: Commit
+    mark: Commit
+    receipts: Commit
+    claim: Commit
+    settle: Commit
+
+
+class LogSettings(_Group, frozen=True):
+    level: Literal["debug", "info", "warning", "error"]
+
+
+class UpSettings(_Group, frozen=True):
+    grace_s: float
+    servers_grace_s: float
+    ready_timeout_s: float
+    restart_first_s: float
+    restart_most_s: float
+    shards: int
+
+
+class Described(msgspec.Struct, frozen=True):
+    """One setting as it may be shown: secrets are masked. ``source`` is a flag, a variable, a file or "default"."""
+
+    key: str
+    value: Any
+    source: str
+
+
+class Settings(_Group, frozen=True):
+    """All of them. ``sources`` holds only the keys that do not have their default."""
+
+    public_url: str
+    master_key: Secret
+    egress_allow: tuple[str, ...]
+    data_dir: Path
+    control_dsn: Dsn
+    shard_dsns: tuple[Dsn, ...]
+    valkey_url: Dsn
+    hints: Literal["poll"]
+    sandbox_url: str
+    api: ApiSettings
+    ops: OpsSettings
+    worker: WorkerSettings
+    doubt: DoubtSettings
+    relay: RelaySettings
+    retention: RetentionSettings
+    durability: DurabilitySettings
+    log: LogSettings
+    up: UpSettings
+    sources: dict[str, str]
+
+    def describe(self) -> tuple[Described, ...]:
+        """Every setting in the order of the manual."""
+        return tuple(
+            Described(key, _shown(_value(self, key)), self.sources.get(key, DEFAULT)) for key in _flat(_defaults())
+        )
+
+
+def load(flags: Mapping[str, Any], env: Mapping[str, str], cwd: Path) -> Settings:
+    """The settings of this process.
+
+    ``flags`` has dotted keys ("worker.lease_s") and "config"; None means that the flag was not given. Raises
+    SettingsError.
+    """
+    values = _flat(_defaults())
+    known, sources = frozenset(values), dict[str, str]()
+    for layer in (_from_file(flags, env, cwd), _from_environment(env), _from_flags(flags)):
+        for key, value, source in layer:
+            if key not in known:
+                raise SettingsError(_unknown(key, source, known))
+            values[key], sources[key] = value, source
+    settings = _typed(values, sources, cwd)
+    _check(settings)
+    return settings
+
+
+def env_name(key: str) -> str:
+    """The variable of a dotted key."""
+    return PREFIX + key.upper().replace(".", "_")
+
+
+def env_value(value: object) -> str:
+    """How a value is written into the environment of a child, so that ``load`` reads it back."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+Layer = Iterator[tuple[str, Any, str]]
+
+
+def _defaults() -> dict[str, Any]:
+    return tomllib.loads(files("tidings").joinpath("settings.default.toml").read_text())
+
+
+def _from_file(flags: Mapping[str, Any], env: Mapping[str, str], cwd: Path) -> Layer:
+    named = flags.get("config") or env.get("TIDINGS_CONFIG")
+    path = cwd / (named or FILE_NAME)
+    if not named and not path.exists():
+        return
+    try:
+        tree = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as fault:
+        raise SettingsError(f"cannot read {path}: {fault}") from fault
+    yield from ((key, value, str(path)) for key, value in _flat(tree).items())
+
+
+def _from_environment(env: Mapping[str, str]) -> Layer:
+    keys = {env_name(key): key for key in _flat(_defaults())}
+    for name in sorted(env):
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+            if name not in keys:
+                raise SettingsError(_unknown(name, "the environment", keys))
+            yield keys[name], env[name], name
+
+
+def _from_flags(flags: Mapping[str, Any]) -> Layer:
+    for key, value in flags.items():
+        if key != "config" and value is not None:
+            yield key, value, "--" + key.rpartition(".")[2].replace("_", "-")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of tables as dotted keys."""
+    flat = dict[str, Any]()
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree = dict[str, Any]()
+    for key, value in flat.items():
+        group, _, name = key.rpartition(".")
+        (tree.setdefault(group, {}) if group else tree)[name] = value
+    return tree
+
+
+def _typed(values: dict[str, Any], sources: dict[str, str], cwd: Path) -> Settings:
+    defaults = _flat(_defaults())
+    try:
+        parsed = {
+            key: _listed(key, value) if isinstance(defaults[key], list) else value for key, value in values.items()
+        }
+        parsed["data_dir"] = str(cwd / Path(str(values["data_dir"])).expanduser())
+        tree = _nested(parsed) | {"sources": sources}
+        return msgspec.convert(tree, Settings, strict=False, dec_hook=_special)
+    except msgspec.ValidationError as fault:
+        key = str(fault).rpartition("`$.")[2].strip("`").partition("[")[0]
+        where = f" (from {sources[key]})" if key in sources else ""
+        raise SettingsError(f"{key}{where}: {str(fault).partition(' - at')[0]}") from fault
+
+
+def _listed(key: str, value: Any) -> Any:
+    """A list from its form in the environment: JSON, or words separated by commas."""
+    if not isinstance(value, str):
+        return value
+    if not value.startswith("["):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError as fault:
+        raise msgspec.ValidationError(f"{fault} - at `$.{key}`") from fault
+
+
+def _special(type_: type, value: Any) -> Any:
+    if type_ in (Secret, Dsn, Path) and isinstance(value, str):
+        return type_(value)
+    raise ValueError(f"Expected text, got `{type(value).__name__}`")
+
+
+def _unknown(name: str, source: str, known: Mapping[str, str] | frozenset[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.5) or get_close_matches(
+        name.rpartition(".")[2], known, n=1, cutoff=0.3
+    )
+    return f"unknown setting {name!r} in {source}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def _check(settings: Settings) -> None:
+    for key in _flat(_defaults()):
+        value = _value(settings, key)
+        numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int | float)]
+        if any(n < 0 or not isfinite(n) for n in numbers):
+            raise SettingsError(f"{key} must be a number from 0 up, and is {value}")
+    worker = settings.worker
+    _in_order("worker.fence_s", worker.fence_s, "worker.send_reserve_s", worker.send_reserve_s)
+    _in_order("worker.provider_timeout_s", worker.provider_timeout_s, "worker.send_reserve_s", worker.send_reserve_s)
+    _in_order("worker.send_reserve_s", worker.send_reserve_s, "worker.lease_s", worker.lease_s)
+    _in_order("doubt.settle_s", settings.doubt.settle_s, "doubt.at_most_s", settings.doubt.at_most_s)
+
+
+def _in_order(low: str, low_s: float, high: str, high_s: float) -> None:
+    if low_s >= high_s:
+        raise SettingsError(f"{low} ({low_s:g}) must be below {high} ({high_s:g})")
+
+
+def _value(settings: Settings, key: str) -> Any:
+    return reduce(getattr, key.split("."), settings)
+
+
+def _shown(value: Any) -> Any:
+    match value:
+        case Secret():
+            return value.masked()
+        case tuple():
+            return [_shown(one) for one in value]
+        case Path():
+            return str(value)
+        case _:
+            return value
