@@ -64,6 +64,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     sender: int | None
     payload: bytes
     address: str | None
+    address_hash: bytes | None
     suppressed: bool
     preferences: bytes | None
     zone: str | None
@@ -89,8 +90,10 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     provider: int = 0
     said: Outcome | None = None
     address: str | None = None
+    address_hash: bytes | None = None
     started_at: datetime | None = None
     took_ms: int = 0
+    expires_at: datetime | None = None
     duplicate_possible: bool = False
 
 
@@ -113,16 +116,24 @@ class Dispatches(Protocol):
         by somebody else, which is a normal result."""
         ...
 
+    async def look_again(
+        self, shard: ShardNumber, ids: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]
+    ) -> None:
+        """Doubts that a look did not settle, due again later."""
+        ...
+
     async def give_back(self, shard: ShardNumber, ids: Sequence[DeliveryId], tokens: Sequence[int]) -> None:
         """Untouched claims, due again at once."""
         ...
 
 
 class Filed(msgspec.Struct, frozen=True, gc=False):
-    """``new`` is False for a repeated receipt; ``known`` is False when no such delivery of this tenant exists."""
+    """``new`` is False for a repeated receipt; ``known`` is False when no such delivery of this tenant exists;
+    ``resolved`` says that it ended a doubt."""
 
     known: bool
     new: bool
+    resolved: bool
 
 
 class Receipts(Protocol):

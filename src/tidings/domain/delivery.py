@@ -66,14 +66,13 @@ _BEST_FIRST = (
 )
 
 
-def status_of(mark: Mark, state: State | None, due_at: datetime | None, claims: int, now: datetime) -> Status:
-    """The status that callers see. ``state``, ``due_at`` and ``claims`` are the dispatch's, None and 0 without one."""
+def status_of(mark: Mark, state: State | None, send_at: datetime | None, now: datetime) -> Status:
+    """The status that callers see. ``state`` is the dispatch's, None without one; ``send_at`` is what was asked."""
     if mark != Mark.pending:
         return Status(mark.name)
     match state:
         case State.ready:
-            waits = claims == 0 and due_at is not None and due_at > now
-            return Status.scheduled if waits else Status.queued
+            return Status.scheduled if send_at is not None and send_at > now else Status.queued
         case State.leased | State.inflight:
             return Status.sending
         case State.in_doubt:

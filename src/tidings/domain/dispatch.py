@@ -17,7 +17,8 @@ class Dispatch(msgspec.Struct, frozen=True):
     """What is left to do for one delivery: queue, schedule, lease and outbox in one row.
 
     ``home`` is the lane it belongs to, ``lane`` where it stands now: the same, or a parked one. ``claims`` counts
-    holds, ``tries`` marks (it numbers calls and references), ``spent`` what counts against the retry schedule.
+    holds since the last settlement, ``tries`` marks (it numbers calls and references), ``spent`` what counts against
+    the retry schedule.
     """
 
     id: DeliveryId
@@ -103,4 +104,5 @@ def settle(row: Dispatch, token: int, n: int, to: Settlement, now: datetime) -> 
             changed, lane, after_s = {"state": State.in_doubt}, IN_DOUBT, to.after_s
         case Bury():
             changed, lane, after_s = {"state": State.dead}, DEAD, 0.0
-    return msgspec.structs.replace(row, lane=lane, due_at=now + timedelta(seconds=after_s), token=0, **changed)
+    due_at = now + timedelta(seconds=after_s)
+    return msgspec.structs.replace(row, lane=lane, due_at=due_at, token=0, claims=0, **changed)

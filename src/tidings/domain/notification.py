@@ -38,6 +38,7 @@ class PlannedDelivery(msgspec.Struct, frozen=True, gc=False):
     channel: Channel
     lane: Lane
     address: str | None
+    address_hash: bytes | None
     due_at: datetime | None
 
 
@@ -57,7 +58,7 @@ class Acceptance(msgspec.Struct, frozen=True, gc=False):
     fingerprint: bytes | None
     deduplication_hash: bytes | None
     send_at: datetime | None
-    expires_after_s: float | None
+    expires_at: datetime | None
     deliveries: Sequence[PlannedDelivery]
 
 

@@ -1,0 +1,145 @@
+-- The hot row: claimed, marked, settled. Pure twin: tidings.domain.dispatch.
+
+-- name: claim
+-- One statement for all lanes, a limit for each. An expired in-flight row is not sent again from here: it moves to the
+-- in-doubt lane, due at once, for the resolver.
+WITH c AS MATERIALIZED (
+    SELECT d.id
+    FROM unnest($1::smallint[], $2::int[]) AS wanted(lane, n)
+    CROSS JOIN LATERAL (
+        SELECT id FROM dispatch
+        WHERE lane = wanted.lane AND due_at <= now()
+        ORDER BY due_at
+        LIMIT wanted.n
+        FOR UPDATE SKIP LOCKED
+    ) d
+)
+UPDATE dispatch d
+SET state = CASE WHEN d.state IN (2, 3) THEN 3 ELSE 1 END,
+    lane = CASE WHEN d.state = 2 THEN 2 ELSE d.lane END,
+    claims = d.claims + CASE WHEN d.state = 2 THEN 0 ELSE 1 END,
+    due_at = CASE WHEN d.state = 2 THEN now() ELSE now() + $3::float8 * interval '1 second' END,
+    token = $4::bigint,
+    hinted = true
+FROM c
+WHERE d.id = c.id
+RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.provider, d.started_at, now() AS now;
+
+-- name: load
+-- All that deciding and sending need of what was just claimed. A statement of its own, because only now the bounds of
+-- the ids are known, and without them it would open every partition.
+SELECT v.id, v.notification_id, v.tenant, v.channel, n.slot, n.user_id, n.category, n.template_version, n.sender,
+       n.payload, n.created_at, n.expires_at, u.preferences, u.zone, u.locale,
+       coalesce(v.address, a.value) AS address,
+       s.reason IS NOT NULL AS suppressed
+FROM delivery v
+JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $2 AND $3
+LEFT JOIN users u ON u.slot = n.slot AND u.tenant = n.tenant AND u.user_id = n.user_id
+LEFT JOIN address a ON v.address IS NULL AND a.slot = n.slot AND a.tenant = n.tenant AND a.user_id = n.user_id
+                   AND a.channel = v.channel AND a.position = 0
+LEFT JOIN suppression s ON s.slot = n.slot AND s.tenant = n.tenant AND s.channel = v.channel
+                       AND s.hash = coalesce(v.address_hash, a.hash)
+WHERE v.id = ANY($1::uuid[]) AND v.id BETWEEN $2 AND $3;
+
+-- name: mark
+-- The durable note before the call. Only what comes back may be sent.
+UPDATE dispatch d
+SET state = 2, provider = m.provider, tries = d.tries + 1, started_at = now()
+FROM unnest($1::uuid[], $2::bigint[], $3::smallint[]) AS m(id, token, provider)
+WHERE d.id = m.id AND d.token = m.token AND d.state = 1 AND d.due_at > now() + $4::float8 * interval '1 second'
+RETURNING d.id, d.tries;
+
+-- name: settle
+-- What became of a batch of holds, in one commit: the attempts, the deliveries that are done, the dispatches that go or
+-- stay. A late answer may still settle what is in doubt about the same try, and a late "sent" as long as no further try
+-- was marked. mark NULL: not done, back to state and lane (lane NULL: home). The ids that were still held come back.
+WITH r AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[], $9::text[], $10::text[],
+        $11::timestamptz[], $12::int[], $13::smallint[], $14::text[], $15::text[], $16::bytea[], $17::smallint[],
+        $18::smallint[], $19::float8[], $20::timestamptz[], $21::smallint[], $22::text[], $23::boolean[]
+    ) AS r(id, token, n, provider, outcome, code, detail, message_id,
+           started_at, took_ms, mark, reason, address, address_hash, state,
+           lane, after_s, expires_at, spent, tried, duplicate_possible)
+),
+attempts AS (
+    INSERT INTO attempt (delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms)
+    SELECT id, n, provider, outcome, code, detail, message_id, started_at, took_ms FROM r WHERE outcome IS NOT NULL
+    ON CONFLICT (delivery_id, n) DO UPDATE
+    SET outcome = excluded.outcome, code = excluded.code, detail = excluded.detail,
+        message_id = coalesce(excluded.message_id, attempt.message_id), at = now()
+    WHERE attempt.outcome <> 'sent'
+),
+gone AS (
+    DELETE FROM dispatch d USING r
+    WHERE r.mark IS NOT NULL AND d.id = r.id AND d.tries = r.n
+      AND (d.token = r.token OR d.state = 3 OR r.mark = 10)
+    RETURNING d.id, r.mark, r.reason, r.address, r.address_hash
+),
+kept AS (
+    UPDATE dispatch d
+    SET state = r.state, lane = coalesce(r.lane, d.home), token = 0, claims = 0, hinted = false,
+        due_at = least(now() + r.after_s * interval '1 second', r.expires_at),
+        spent = d.spent + r.spent, tried = r.tried::smallint[], reason = r.reason
+    FROM r
+    WHERE r.mark IS NULL AND d.id = r.id AND d.tries = r.n AND (d.token = r.token OR d.state = 3)
+    RETURNING d.id, r.duplicate_possible
+),
+done AS (
+    UPDATE delivery v
+    SET status = greatest(v.status, gone.mark), reason = coalesce(gone.reason, v.reason), finished_at = now(),
+        address = coalesce(v.address, gone.address), address_hash = coalesce(v.address_hash, gone.address_hash)
+    FROM gone
+    WHERE v.id = gone.id AND v.id BETWEEN $1 AND $2
+),
+flagged AS (
+    UPDATE delivery v SET duplicate_possible = true
+    FROM kept
+    WHERE kept.duplicate_possible AND v.id = kept.id AND v.id BETWEEN $1 AND $2
+)
+SELECT id FROM gone UNION ALL SELECT id FROM kept;
+
+-- name: give_back
+-- Untouched holds, due again at once.
+UPDATE dispatch d
+SET state = 0, token = 0, claims = greatest(d.claims - 1, 0), due_at = now()
+FROM unnest($1::uuid[], $2::bigint[]) AS held(id, token)
+WHERE d.id = held.id AND d.token = held.token AND d.state = 1;
+
+-- name: hand_back_doubt
+-- A look at a doubt that settled nothing: looked at again later.
+UPDATE dispatch d
+SET token = 0, due_at = now() + held.after_s * interval '1 second'
+FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS held(id, token, after_s)
+WHERE d.id = held.id AND d.token = held.token AND d.state = 3;
+
+-- name: replay
+UPDATE dispatch
+SET state = 0, lane = home, due_at = now(), token = 0, claims = 0, spent = 0, tried = NULL, hinted = false, reason = NULL
+WHERE id = ANY($1::uuid[]) AND state = 4
+RETURNING id;
+
+-- name: discard
+WITH gone AS (DELETE FROM dispatch WHERE id = ANY($1::uuid[]) AND state = 4 RETURNING id, reason),
+     done AS (
+         UPDATE delivery v SET status = greatest(v.status, 44), reason = coalesce($4, gone.reason), finished_at = now()
+         FROM gone WHERE v.id = gone.id AND v.id BETWEEN $2 AND $3
+     )
+SELECT id FROM gone;
+
+-- name: cancel
+-- What has not been marked has not left: its dispatch goes, and a worker that holds it can no longer mark it.
+WITH gone AS (
+    DELETE FROM dispatch d USING delivery v
+    WHERE v.notification_id = $1 AND v.tenant = $2 AND v.id BETWEEN $3 AND $4 AND d.id = v.id AND d.state IN (0, 1)
+    RETURNING d.id
+)
+UPDATE delivery v SET status = greatest(v.status, 42), reason = 'cancelled', finished_at = now()
+FROM gone WHERE v.id = gone.id AND v.id BETWEEN $3 AND $4
+RETURNING v.id;
+
+-- name: lanes
+-- How much waits in each lane, and how long the oldest due one has waited.
+SELECT lane, count(*) AS waiting, count(*) FILTER (WHERE due_at <= now()) AS due,
+       extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now()))::float8 AS oldest_due_s
+FROM dispatch GROUP BY lane;
