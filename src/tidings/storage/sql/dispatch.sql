@@ -30,7 +30,7 @@ RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.
 -- the ids are known, and without them it would open every partition.
 SELECT v.id, v.notification_id, v.tenant, v.channel, n.slot, n.user_id, n.category, n.template_version, n.sender,
        n.payload, n.created_at, n.expires_at, u.preferences, u.zone, u.locale,
-       coalesce(v.address, a.value) AS address,
+       coalesce(v.address, a.value) AS address, coalesce(v.address_hash, a.hash) AS address_hash,
        s.reason IS NOT NULL AS suppressed
 FROM delivery v
 JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $2 AND $3
