@@ -70,8 +70,8 @@ def test_the_ledger_keeps_reference_arrival_times_taken_and_credential(provider)
     for n in (1, 2, 1):
         post(provider, mail(f"{delivery.hex}-{n}"))
     first, second = provider.references()
-    assert (first.delivery, first.n, first.count) == (delivery.bytes, 1, 2)
-    assert (second.delivery, second.n, second.count) == (delivery.bytes, 2, 1)
+    assert (first.delivery, first.n, first.times) == (delivery.bytes, 1, 2)
+    assert (second.delivery, second.n, second.times) == (delivery.bytes, 2, 1)
     assert before < first.arrived_ns < second.arrived_ns < time.time_ns()
     assert first.credential == credential_hash(KEY["Authorization"]) != credential_hash("Bearer other")
 
@@ -197,12 +197,8 @@ def test_forgetting_empties_the_ledger(provider):
 
 def test_it_ends_when_the_one_who_started_it_is_killed():
     code = (
-        "import sys
-from tidings.bench.standin import running
-"
-        "with running() as s:
- print(s.pid, flush=True)
- sys.stdin.read()"
+        "import sys\nfrom tidings.bench.standin import running\n"
+        "with running() as s:\n print(s.pid, flush=True)\n sys.stdin.read()"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child = psutil.Process(int(owner.stdout.readline()))

@@ -48,7 +48,7 @@ class Taken(NamedTuple):
     delivery: bytes
     n: int
     arrived_ns: int
-    count: int
+    times: int
     credential: str
 
 
@@ -126,9 +126,9 @@ class StandIn:
 def _taken(line: bytes) -> Taken:
     """``<32 hex>-<n> <unix_ns>``, and where they are known how often it was taken and with which credential."""
     reference, arrived, *more = line.split()
-    count = int(more[0]) if more else 1
+    times = int(more[0]) if more else 1
     credential = more[1].decode() if len(more) > 1 else ""
-    return Taken(bytes.fromhex(reference[:32].decode()), int(reference[33:]), int(arrived), count, credential)
+    return Taken(bytes.fromhex(reference[:32].decode()), int(reference[33:]), int(arrived), times, credential)
 
 
 @contextmanager
