@@ -11,8 +11,9 @@ from typing import Protocol
 import msgspec
 
 from tidings.domain.catalog import Catalog
+from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Settlement
-from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, Slot, TenantId, UserId
+from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Channel, Lane
 from tidings.domain.notification import Acceptance, Accepted, Content
 from tidings.domain.outcome import Outcome, Receipt
@@ -33,44 +34,6 @@ class Acceptor(Protocol):
         """In the order of ``rows``, which hold no key twice. Raises ``errors.StillCommitting`` when a key of them is
         locked for too long, ``errors.Unavailable`` when nothing is known to be stored."""
         ...
-
-
-class Claimed(msgspec.Struct, frozen=True, gc=False):
-    """A delivery held by this worker, with all that deciding and sending need.
-
-    ``now`` is the database's clock at the claim: the only one that decisions see. ``address`` is None when neither
-    the call nor the user has one. ``in_doubt`` rows come back only to the one who claims that lane.
-    """
-
-    id: DeliveryId
-    notification: NotificationId
-    token: int
-    lane: Lane
-    home: Lane
-    claims: int
-    tries: int
-    spent: int
-    tried: tuple[int, ...]
-    provider: int
-    started_at: datetime | None
-    in_doubt: bool
-    now: datetime
-    slot: Slot
-    tenant: TenantId
-    user: UserId
-    channel: Channel
-    category: int
-    template_version: int | None
-    sender: int | None
-    payload: bytes
-    address: str | None
-    address_hash: bytes | None
-    suppressed: bool
-    preferences: bytes | None
-    zone: str | None
-    locale: str | None
-    created_at: datetime
-    expires_at: datetime | None
 
 
 class Marked(msgspec.Struct, frozen=True, gc=False):

@@ -62,6 +62,7 @@ class Bury(msgspec.Struct, frozen=True, gc=False):
     """To the dead letters, kept with all it needs to be replayed."""
 
     reason: str
+    detail: str | None = None
 
 
 Settlement = Finish | Again | Doubt | Bury

@@ -57,10 +57,10 @@ WITH r AS MATERIALIZED (
     SELECT * FROM unnest(
         $3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[], $9::text[], $10::text[],
         $11::timestamptz[], $12::int[], $13::smallint[], $14::text[], $15::text[], $16::bytea[], $17::smallint[],
-        $18::smallint[], $19::float8[], $20::timestamptz[], $21::smallint[], $22::text[], $23::boolean[]
+        $18::smallint[], $19::float8[], $20::timestamptz[], $21::smallint[], $22::text[], $23::boolean[], $24::text[]
     ) AS r(id, token, n, provider, outcome, code, detail, message_id,
            started_at, took_ms, mark, reason, address, address_hash, state,
-           lane, after_s, expires_at, spent, tried, duplicate_possible)
+           lane, after_s, expires_at, spent, tried, duplicate_possible, why)
 ),
 attempts AS (
     INSERT INTO attempt (delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms)
@@ -80,7 +80,7 @@ kept AS (
     UPDATE dispatch d
     SET state = r.state, lane = coalesce(r.lane, d.home), token = 0, claims = 0, hinted = false,
         due_at = least(now() + r.after_s * interval '1 second', r.expires_at),
-        spent = d.spent + r.spent, tried = r.tried::smallint[], reason = r.reason
+        spent = d.spent + r.spent, tried = r.tried::smallint[], reason = r.reason, detail = r.why
     FROM r
     WHERE r.mark IS NULL AND d.id = r.id AND d.tries = r.n AND (d.token = r.token OR d.state = 3)
     RETURNING d.id, r.duplicate_possible
@@ -115,7 +115,7 @@ WHERE d.id = held.id AND d.token = held.token AND d.state = 3;
 
 -- name: replay
 UPDATE dispatch
-SET state = 0, lane = home, due_at = now(), token = 0, claims = 0, spent = 0, tried = NULL, hinted = false, reason = NULL
+SET state = 0, lane = home, due_at = now(), token = 0, claims = 0, spent = 0, tried = NULL, hinted = false, reason = NULL, detail = NULL
 WHERE id = ANY($1::uuid[]) AND state = 4
 RETURNING id;
 

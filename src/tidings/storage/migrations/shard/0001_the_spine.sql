@@ -139,6 +139,7 @@ CREATE TABLE dispatch (
     provider   smallint    NOT NULL DEFAULT 0,
     hinted     boolean     NOT NULL DEFAULT false,
     reason     text,
+    detail     text,
     tried      smallint[]
 ) WITH (
     fillfactor = 70,
@@ -146,3 +147,29 @@ CREATE TABLE dispatch (
     autovacuum_vacuum_cost_delay = 1, autovacuum_analyze_scale_factor = 0.1
 );
 CREATE INDEX dispatch_due ON dispatch (lane, due_at);
+
+-- The partitions of some days, made where missing. A UUIDv7 begins with 48 bits of milliseconds, so a day's first id is
+-- its first millisecond followed by zeros.
+CREATE FUNCTION make_partitions(first date, days integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    made integer := 0;
+    parent text;
+    day date;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['notification', 'delivery', 'attempt', 'receipt'] LOOP
+        FOR offset_days IN 0 .. days - 1 LOOP
+            day := first + offset_days;
+            CONTINUE WHEN to_regclass(format('%I', parent || to_char(day, '_YYYYMMDD'))) IS NOT NULL;
+            EXECUTE format(
+                'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L) WITH (fillfactor = %s)',
+                parent || to_char(day, '_YYYYMMDD'), parent, first_id(day), first_id(day + 1),
+                CASE parent WHEN 'delivery' THEN 80 ELSE 100 END);
+            made := made + 1;
+        END LOOP;
+    END LOOP;
+    RETURN made;
+END $$;
+
+CREATE FUNCTION first_id(day date) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
+    SELECT (lpad(to_hex((extract(epoch FROM day::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;

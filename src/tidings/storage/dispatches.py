@@ -1,0 +1,173 @@
+"""The hot rows: claimed, marked, settled. The only writer of ``dispatch`` after the accept, and of ``attempt``."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from tidings.domain import ids
+from tidings.domain.claimed import Claimed
+from tidings.domain.delivery import State
+from tidings.domain.dispatch import Again, Bury, Doubt, Finish, Settlement
+from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId
+from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Lane
+from tidings.domain.outcome import Fenced, Outcome, Refused, Sent, TryLater, TryNext, Unsure
+from tidings.ports import Marked, Settled
+from tidings.storage.shards import Shards
+from tidings.storage.sql import load_statements
+
+OUTCOME_NAMES: Final[Mapping[type[Outcome], str]] = {
+    Sent: "sent",
+    TryLater: "try_later",
+    TryNext: "try_next",
+    Refused: "refused",
+    Unsure: "unsure",
+    Fenced: "fenced",
+}
+_DETAIL_MAX: Final = 500
+
+
+class DispatchStore:
+    """Implements ``ports.Dispatches``. ``quick`` commits to our own disk, ``durable`` waits for the standby too."""
+
+    def __init__(self, quick: Shards, durable: Shards, lease_s: float, reserve_s: float) -> None:
+        self._quick = quick
+        self._durable = durable
+        self._lease_s = lease_s
+        self._reserve_s = reserve_s
+        self._sql = load_statements("dispatch")
+
+    async def claim(self, shard: ShardNumber, limits: Mapping[Lane, int], token: int) -> Sequence[Claimed]:
+        async with self._quick.pool(shard).acquire() as connection:
+            held = await connection.fetch(self._sql["claim"], list(limits), list(limits.values()), self._lease_s, token)
+            kept = {row["id"]: row for row in held if row["lane"] in limits}
+            if not kept:
+                return []
+            loaded = await connection.fetch(self._sql["load"], list(kept), *ids.bounds(kept))
+        claimed = [_claimed(kept[row["id"]], row, token) for row in loaded]
+        return sorted(claimed, key=lambda one: (one.lane % 10, one.id))
+
+    async def mark(
+        self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int], providers: Sequence[int]
+    ) -> Sequence[Marked]:
+        rows = await self._durable.fetch(shard, self._sql["mark"], ids_, tokens, providers, self._reserve_s)
+        return [Marked(row["id"], row["tries"]) for row in rows]
+
+    async def settle(self, shard: ShardNumber, rows: Sequence[Settled]) -> Sequence[DeliveryId]:
+        bounds = ids.bounds([row.id for row in rows])
+        done = await self._quick.fetch(shard, self._sql["settle"], *bounds, *_columns(rows))
+        return [row["id"] for row in done]
+
+    async def look_again(
+        self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]
+    ) -> None:
+        await self._quick.fetch(shard, self._sql["hand_back_doubt"], ids_, tokens, after_s)
+
+    async def give_back(self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int]) -> None:
+        await self._quick.fetch(shard, self._sql["give_back"], ids_, tokens)
+
+    async def replay(self, shard: ShardNumber, ids_: Sequence[DeliveryId]) -> Sequence[DeliveryId]:
+        """Dead letters back to their lanes, with a fresh schedule."""
+        return [row["id"] for row in await self._durable.fetch(shard, self._sql["replay"], ids_)]
+
+    async def discard(self, shard: ShardNumber, ids_: Sequence[DeliveryId], reason: str | None) -> Sequence[DeliveryId]:
+        """Dead letters given up for good."""
+        rows = await self._durable.fetch(shard, self._sql["discard"], ids_, *ids.bounds(ids_), reason)
+        return [row["id"] for row in rows]
+
+    async def cancel(self, shard: ShardNumber, id_: NotificationId, tenant: TenantId) -> Sequence[DeliveryId]:
+        """What had not left, and now never will."""
+        rows = await self._durable.fetch(shard, self._sql["cancel"], id_, tenant, *ids.bounds([id_]))
+        return [row["id"] for row in rows]
+
+    async def lanes(self, shard: ShardNumber) -> Sequence[asyncpg.Record]:
+        """Rows of ``lane, waiting, due, oldest_due_s``."""
+        return await self._quick.fetch(shard, self._sql["lanes"])
+
+
+def _claimed(held: asyncpg.Record, row: asyncpg.Record, token: int) -> Claimed:
+    return Claimed(
+        id=held["id"],
+        notification=row["notification_id"],
+        token=token,
+        lane=held["lane"],
+        home=held["home"],
+        claims=held["claims"],
+        tries=held["tries"],
+        spent=held["spent"],
+        tried=tuple(held["tried"] or ()),
+        provider=held["provider"],
+        started_at=held["started_at"],
+        in_doubt=held["state"] == State.in_doubt,
+        now=held["now"],
+        slot=row["slot"],
+        tenant=row["tenant"],
+        user=row["user_id"],
+        channel=Channel(row["channel"]),
+        category=row["category"],
+        template_version=row["template_version"],
+        sender=row["sender"],
+        payload=row["payload"],
+        address=row["address"],
+        address_hash=row["address_hash"],
+        suppressed=row["suppressed"],
+        preferences=row["preferences"],
+        zone=row["zone"],
+        locale=row["locale"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+    )
+
+
+_Column = Callable[[Settled], Any]
+_OF_THE_CALL: Final[tuple[_Column, ...]] = (
+    lambda row: row.id,
+    lambda row: row.token,
+    lambda row: row.n,
+    lambda row: row.provider,
+    lambda row: OUTCOME_NAMES[type(row.said)] if row.said else None,
+    lambda row: row.said.code if row.said else None,
+    lambda row: row.said.detail[:_DETAIL_MAX] if row.said else None,
+    lambda row: row.said.message_id if isinstance(row.said, Sent) else None,
+    lambda row: row.started_at,
+    lambda row: row.took_ms,
+)
+_AFTERWARDS: Final[tuple[_Column, ...]] = (
+    lambda row: row.expires_at,
+    lambda row: row.to.spent if isinstance(row.to, Again) else 0,
+    lambda row: _array(row.to.tried) if isinstance(row.to, Again) else None,
+    lambda row: row.duplicate_possible,
+    lambda row: row.to.detail[:_DETAIL_MAX] if isinstance(row.to, Bury) and row.to.detail else None,
+)
+
+
+def _columns(rows: Sequence[Settled]) -> Iterator[list[Any]]:
+    for column in _OF_THE_CALL:
+        yield [column(row) for row in rows]
+    places = [_place(row.to) for row in rows]
+    yield [place[0] for place in places]
+    yield [place[1] for place in places]
+    yield [row.address for row in rows]
+    yield [row.address_hash for row in rows]
+    for n in (2, 3, 4):
+        yield [place[n] for place in places]
+    for column in _AFTERWARDS:
+        yield [column(row) for row in rows]
+
+
+def _place(to: Settlement) -> tuple[int | None, str | None, int | None, int | None, float]:
+    """``(status or None, reason, state, lane or None for home, due in seconds)``."""
+    match to:
+        case Finish(mark=mark, reason=reason):
+            return mark, reason, None, None, 0.0
+        case Again(after_s=after_s, reason=reason):
+            return None, reason, State.ready, None, after_s
+        case Doubt(after_s=after_s, reason=reason):
+            return None, reason, State.in_doubt, IN_DOUBT, after_s
+        case Bury(reason=reason):
+            return None, reason, State.dead, DEAD, 0.0
+
+
+def _array(numbers: Sequence[int]) -> str | None:
+    """An array literal: a nested array parameter would be flattened by ``unnest``."""
+    return "{" + ",".join(map(str, numbers)) + "}" if numbers else None

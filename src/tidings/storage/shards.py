@@ -1,0 +1,96 @@
+"""The shards: one PostgreSQL database each, reached through pools whose commits are as durable as their use asks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+import asyncpg
+
+from tidings.domain.ids import ShardNumber
+
+Connection = asyncpg.Connection[asyncpg.Record]
+Pool = asyncpg.Pool[asyncpg.Record]
+
+BY_ID: Final[Mapping[str, str]] = {
+    # The pipeline's statements touch few rows by id or walk an index from its head. Statistics of a queue are always
+    # out of date, so the planner is left no other plan, and one plan is made for good: with bounds as parameters it
+    # prunes partitions when it starts.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+_CONNECT_TIMEOUT_S: Final = 5.0
+
+
+class CancelledWait(Exception):
+    """The server stopped waiting for a standby: the commit is visible, and may exist on one node only."""
+
+
+async def open_pool(dsn: str, size: int, settings: Mapping[str, str]) -> Pool:
+    """Connections are made when first needed, so that a database that is away does not stop the start."""
+    pool = asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size,
+        max_inactive_connection_lifetime=300.0,
+        timeout=_CONNECT_TIMEOUT_S,
+        server_settings={"application_name": "tidings", **settings},
+    )
+    return cast(Pool, await pool)
+
+
+class Shards:
+    """One pool for each shard, all with the same settings."""
+
+    def __init__(self, pools: Mapping[ShardNumber, Pool]) -> None:
+        self._pools = pools
+
+    @classmethod
+    async def open(cls, dsns: Sequence[str], size: int, settings: Mapping[str, str]) -> "Shards":
+        return cls({ShardNumber(n): await open_pool(dsn, size, settings) for n, dsn in enumerate(dsns)})
+
+    @property
+    def numbers(self) -> Sequence[ShardNumber]:
+        return tuple(self._pools)
+
+    def pool(self, shard: ShardNumber) -> Pool:
+        return self._pools[shard]
+
+    async def fetch(self, shard: ShardNumber, statement: str, *values: Any) -> list[asyncpg.Record]:
+        async with self._pools[shard].acquire() as connection:
+            return await connection.fetch(statement, *values)
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            pool.terminate()
+
+
+class DurableCommit:
+    """A fetch on a connection that notices when its commit was not replicated as it should have been.
+
+    PostgreSQL says so only in a warning (01000, "canceling wait for synchronous replication"), and the row is visible
+    to everybody all the same; without this, an answer would promise what one broken disk can take back.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        """Raises CancelledWait. The connection is used for one statement, which is one transaction."""
+        warned = list[str]()
+
+        def listen(_: Any, message: asyncpg.PostgresLogMessage) -> None:
+            if message.sqlstate == "01000":
+                warned.append(str(message))
+
+        async with self._pool.acquire() as connection:
+            connection.add_log_listener(listen)
+            try:
+                rows = await connection.fetch(statement, *values)
+            finally:
+                connection.remove_log_listener(listen)
+        if warned:
+            raise CancelledWait(warned[0])
+        return rows
