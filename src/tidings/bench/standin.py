@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+
+from tidings.bench.ledger import Taken
 
 PAGE: Final = 100_000
 _TIMEOUT_S: Final = 30.0
@@ -39,17 +41,6 @@ class Stats(msgspec.Struct, frozen=True):
     deliveries: int = 0
     repeated_deliveries: int = 0
     unreferenced: int = 0
-
-
-class Taken(NamedTuple):
-    """One reference in the provider's ledger: delivery (16 bytes) and try, when it first arrived (unix ns), how often
-    it was taken, and a hash of the credential that it came with."""
-
-    delivery: bytes
-    n: int
-    arrived_ns: int
-    times: int
-    credential: str
 
 
 def credential_hash(authorization: str) -> str:
