@@ -1,0 +1,168 @@
+"""What happened, as typed values. Business code emits them, a batch at a time on the hot path; ``runtime.telemetry``
+alone turns them into log lines and metrics.
+
+To add one: a class here and a row there. These fields are all that is ever logged. They are numbers, names from our own registries and codes: never an
+address, a body, a token or anything else that came from outside.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Something happened that an operator may want to count or read."""
+
+
+class Started(Event, frozen=True, gc=False):
+    """A role is ready to take work."""
+
+    role: str
+    pid: int
+
+
+class Stopping(Event, frozen=True, gc=False):
+    """A role was asked to leave and is finishing what it has."""
+
+    role: str
+
+
+class LoopFailed(Event, frozen=True, gc=False):
+    """A loop met a bug and goes on after a pause. ``error`` is the type, ``where`` the frames: no message, which
+    could hold values."""
+
+    loop: str
+    error: str
+    where: str
+
+
+class NotificationsAccepted(Event, frozen=True, gc=False):
+    """One flush was committed: ``count`` new notifications, and keys that were seen before."""
+
+    count: int
+    replayed: int
+    deduplicated: int
+
+
+class FlushDone(Event, frozen=True, gc=False):
+    """One statement of the acceptor: rows carried and how long it took, commit included."""
+
+    rows: int
+    took_s: float
+
+
+class AcceptUncertain(Event, frozen=True, gc=False):
+    """A commit's answer was lost or a wait for the standby was cut off: ``count`` requests were told to repeat."""
+
+    count: int
+    reason: str
+
+
+class BatchClaimed(Event, frozen=True, gc=False):
+    """``count`` deliveries are held; ``oldest_s`` is how long the oldest had been due."""
+
+    count: int
+    took_s: float
+    oldest_s: float
+
+
+class BatchSettled(Event, frozen=True, gc=False):
+    """``outcomes`` counts what became of the holds: sent, again, doubt, failed, suppressed, expired, dead…; ``lost``
+    how many somebody else had settled."""
+
+    outcomes: Mapping[str, int]
+    lost: int
+    took_s: float
+
+
+class CallsMade(Event, frozen=True, gc=False):
+    """Calls to one account: what was answered, by kind, and the time from accept to the provider's answer."""
+
+    provider: int
+    outcomes: Mapping[str, int]
+    latencies_s: tuple[float, ...]
+
+
+class ClaimsGivenBack(Event, frozen=True, gc=False):
+    """A worker that leaves returned what it had not touched."""
+
+    count: int
+
+
+class DoubtOpened(Event, frozen=True, gc=False):
+    """Sends that may have gone."""
+
+    count: int
+    reason: str
+
+
+class DoubtResolved(Event, frozen=True, gc=False):
+    """``how``: receipt, look_up, late_answer, sent_again or unknown."""
+
+    count: int
+    how: str
+
+
+class ProviderPaused(Event, frozen=True, gc=False):
+    """An account rests: a refused key, no credit, or asked to slow down."""
+
+    provider: int
+    code: str
+    for_s: float
+
+
+class RendererKilled(Event, frozen=True, gc=False):
+    """The render process was ended and started anew: wall, memory or crash."""
+
+    reason: str
+
+
+class DeadLettered(Event, frozen=True, gc=False):
+    """Moved to the dead letters."""
+
+    count: int
+    reason: str
+
+
+class Quarantined(Event, frozen=True, gc=False):
+    """Claimed again and again without one try: a delivery that brings its worker down."""
+
+    count: int
+
+
+class ReceiptsFiled(Event, frozen=True, gc=False):
+    """``repeated`` were known already; ``unknown`` named no delivery of ours."""
+
+    provider: int
+    new: int
+    repeated: int
+    unknown: int
+
+
+class ReceiptsQuarantined(Event, frozen=True, gc=False):
+    """Genuine, but nothing that we can read: kept aside as they came."""
+
+    provider: int
+    count: int
+
+
+class ReceiptForged(Event, frozen=True, gc=False):
+    """A webhook call whose signature is not the provider's."""
+
+    provider: int
+
+
+class SweepDone(Event, frozen=True, gc=False):
+    """One periodic pass: ``sweep`` names it, ``rows`` is what it changed."""
+
+    sweep: str
+    rows: int
+    took_s: float
+
+
+class PartRestarted(Event, frozen=True, gc=False):
+    """The supervisor starts a part again that died with ``code`` (negative: a signal)."""
+
+    part: str
+    code: int
+    wait_s: float

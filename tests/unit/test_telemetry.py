@@ -1,0 +1,125 @@
+"""Events become lines and figures, and nothing else does."""
+
+import io
+import json
+import logging
+from collections.abc import Mapping
+from inspect import getmembers, isclass
+from typing import get_type_hints
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as families
+
+from tidings.domain import events
+from tidings.runtime.telemetry import ROWS, Adds, Telemetry, escaped, failure
+
+KINDS = [kind for _, kind in getmembers(events, isclass) if issubclass(kind, events.Event) and kind is not events.Event]
+
+
+def sample(kind: type[events.Event]) -> events.Event:
+    values = {
+        int: 3,
+        float: 0.25,
+        str: "reason",
+        tuple[float, ...]: (0.1, 0.2),
+        Mapping[str, int]: {"sent": 2, "again": 1},
+    }
+    return kind(**{name: values[type_] for name, type_ in get_type_hints(kind).items()})
+
+
+def figures(telemetry: Telemetry) -> dict[tuple[str, ...], float]:
+    text = telemetry.exposition().decode()
+    found = [one for family in families(text) for one in family.samples]
+    return {(one.name, *one.labels.values()): one.value for one in found if one.value}
+
+
+def lines(stream: io.StringIO) -> list[dict]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_event_has_a_row_and_shows_its_fields(kind):
+    stream = io.StringIO()
+    telemetry = Telemetry("worker", "debug", stream)
+    telemetry.emit(sample(kind))
+    (line,) = lines(stream)
+    assert line["event"] == kind.__name__
+    assert line["process"] == "worker"
+    assert set(get_type_hints(kind)) <= set(line)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_event_has_room_for_what_came_from_outside(kind):
+    forbidden = ["address", "email", "phone", "body", "content", "payload", "subject", "text", "token", "key", "secret", "user", "message", "detail", "url"]
+    assert not set(get_type_hints(kind)) & set(forbidden)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if ROWS[kind].meters])
+def test_every_meter_of_an_event_moves(kind):
+    telemetry = Telemetry("worker", "error", io.StringIO())
+    before = figures(telemetry)
+    telemetry.emit(sample(kind))
+    moved = {key[0] for key, value in figures(telemetry).items() if before.get(key) != value}
+    for meter in ROWS[kind].meters:
+        assert f"{meter.metric}_{'total' if isinstance(meter, Adds) else 'count'}" in moved
+
+
+def test_counts_by_outcome_are_kept_apart():
+    telemetry = Telemetry("worker", "error", io.StringIO())
+    for _ in range(2):
+        telemetry.emit(events.BatchSettled({"sent": 5, "again": 1}, lost=2, took_s=0.01))
+    found = figures(telemetry)
+    assert found["tidings_settled_total", "sent"] == 10
+    assert found["tidings_settled_total", "again"] == 2
+    assert found["tidings_settled_by_others_total",] == 4
+
+
+def test_below_its_level_an_event_is_counted_but_not_logged():
+    stream = io.StringIO()
+    telemetry = Telemetry("api", "info", stream)
+    telemetry.emit(events.NotificationsAccepted(3, 1, 0))
+    assert stream.getvalue() == ""
+    assert figures(telemetry)["tidings_accepted_total",] == 3
+
+
+@pytest.mark.parametrize("attack", ['x\n{"event": "forged"}', "a\r\nb", "a\x1b[2Jb", "a\u2028b", "a\x85b"])
+def test_no_value_can_forge_a_line(attack):
+    stream = io.StringIO()
+    Telemetry("api", "info", stream).emit(events.DeadLettered(1, attack))
+    text = stream.getvalue()
+    assert text.count("\n") == 1
+    assert text.removesuffix("\n").isprintable()
+    assert len(text.splitlines()) == 1
+
+
+def test_long_text_is_cut():
+    assert len(escaped("x" * 100_000)) < 3000
+
+
+def test_a_bug_is_reported_by_type_and_place_without_its_message():
+    try:
+        raise ValueError("somebody@example.com")
+    except ValueError as error:
+        event = failure("deliver", error)
+    assert event.error == "ValueError"
+    assert "test_a_bug_is_reported_by_type_and_place" in event.where
+    assert "somebody" not in repr(event)
+
+
+def test_libraries_log_their_templates_but_no_values():
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        Telemetry("api", "info", stream).capture_logging()
+        logging.getLogger("some.library").info("chatter")
+        try:
+            raise LookupError("somebody@example.com")
+        except LookupError:
+            logging.getLogger("some.library").exception("cannot reach %s", "somebody@example.com")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    (line,) = lines(stream)
+    assert (line["template"], line["error"], line["level"]) == ("cannot reach %s", "LookupError", "error")
+    assert "somebody" not in stream.getvalue()
