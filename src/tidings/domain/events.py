@@ -1,8 +1,8 @@
 """What happened, as typed values. Business code emits them, a batch at a time on the hot path; ``runtime.telemetry``
 alone turns them into log lines and metrics.
 
-To add one: a class here and a row there. These fields are all that is ever logged. They are numbers, names from our own registries and codes: never an
-address, a body, a token or anything else that came from outside.
+To add one: a class here and a row there. These fields are all that is ever logged of it: numbers, names from our own
+registries and codes, never an address, a body, a token or anything else that came from outside.
 """
 
 from collections.abc import Mapping

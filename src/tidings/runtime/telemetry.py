@@ -126,11 +126,13 @@ class Telemetry:
         GCCollector(registry=self._registry)
         self._log = _logger(stream or sys.stderr, _LEVELS[level]).bind(process=role)
         self._least = _LEVELS[level]
-        self._meters = {kind: tuple(map(self._meter, row.meters)) for kind, row in ROWS.items()}
-        self._levels = {kind: _LEVELS[row.level] for kind, row in ROWS.items()}
+        self._meters: dict[type, tuple[Meter, ...]] = {
+            kind: tuple(map(self._meter, row.meters)) for kind, row in ROWS.items()
+        }
+        self._levels: dict[type, int] = {kind: _LEVELS[row.level] for kind, row in ROWS.items()}
 
-    def emit(self, event: Event) -> None:
-        """Counts an event and logs it when its level asks for it."""
+    def emit(self, event: object) -> None:
+        """Counts an event of ``domain.events`` and logs it when its level asks for it."""
         for meter in self._meters[type(event)]:
             meter(event)
         level = self._levels[type(event)]
@@ -153,10 +155,10 @@ class Telemetry:
                 return _observing(
                     Histogram(meter.metric, meter.text, registry=self._registry, buckets=_SECONDS), meter.field
                 )
-            case Adds(label=None):
-                return _adding(Counter(meter.metric, meter.text, registry=self._registry), meter.field)
             case Adds(label=str(label)):
                 return _adding_by(Counter(meter.metric, meter.text, [label], registry=self._registry), meter, label)
+            case Adds():
+                return _adding(Counter(meter.metric, meter.text, registry=self._registry), meter.field)
 
 
 def failure(loop: str, error: BaseException) -> events.LoopFailed:
@@ -209,7 +211,7 @@ def _json(line: Mapping[str, Any], **_: Any) -> str:
     return msgspec.json.encode(line).decode()
 
 
-def _safe(event: Event) -> dict[str, Any]:
+def _safe(event: Any) -> dict[str, Any]:
     return {name: _plain(value) for name, value in msgspec.structs.asdict(event).items()}
 
 
