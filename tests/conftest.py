@@ -1,10 +1,14 @@
 """What all tests share: the place of the checkout, and loud news about what could not be tested."""
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGES = {"cc": "gcc"}
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +23,19 @@ def providers_data() -> Path:
     if not path.is_dir():
         pytest.skip("not tested: the providers' recorded answers are absent (../shared/providers)")
     return path
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Gives the path of a program of the machine, such as ``tool("nginx")``, or skips the test loudly."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if path is None:
+            pytest.skip(f"not tested: what needs {name} (apt-get install {PACKAGES.get(name, name)})")
+        return path
+
+    return find
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

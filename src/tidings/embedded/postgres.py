@@ -108,7 +108,7 @@ class Postgres(msgspec.Struct, frozen=True):
             there = {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
             for name in names:
                 if name not in there:
-                    await connection.execute(f"CREATE DATABASE {quoted(name)}")
+                    await connection.execute(f"CREATE DATABASE {quoted(name)}")  # sql: identifier
         finally:
             await connection.close()
 
