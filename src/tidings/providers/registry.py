@@ -1,0 +1,19 @@
+"""Every provider that there is. To add one: its file, its row here, and its row in the contract suite."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tidings.domain.catalog import Account
+from tidings.ports import Provider
+from tidings.providers.sendgrid import SendGrid
+
+KINDS: Final[Mapping[str, Callable[[Account], Provider]]] = {
+    "sendgrid": SendGrid,
+}
+
+
+def build(account: Account) -> Provider:
+    """Raises ValueError for a kind that does not exist, or settings that cannot be used."""
+    if account.kind not in KINDS:
+        raise ValueError(f"no provider of kind {account.kind!r}; there are {', '.join(sorted(KINDS))}")
+    return KINDS[account.kind](account)
