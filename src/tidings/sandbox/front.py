@@ -1,0 +1,132 @@
+"""The way every sending call goes, whatever the provider: fault, check, ledger, webhooks, answer."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from tidings.sandbox.faults import Fault, FaultKind, Faults
+from tidings.sandbox.ledger import Ledger
+from tidings.sandbox.listener import gone, reset
+from tidings.sandbox.receipts import Postman
+from tidings.sandbox.standin import Answer, StandIn
+
+SLOW_MS: Final = 1000
+BROKEN: Final = 500
+_TAKES: Final = {
+    FaultKind.slow: None,
+    FaultKind.accept_then_error: None,
+    FaultKind.accept_then_hang: "hang",
+    FaultKind.accept_then_reset: "reset",
+}
+
+
+class Front:
+    """An ASGI application for the sending paths of one stand-in."""
+
+    def __init__(self, standin: StandIn, ledger: Ledger, faults: Faults, postman: Postman) -> None:
+        self._standin = standin
+        self._ledger = ledger
+        self._faults = faults
+        self._postman = postman
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._ledger.books[self._standin.name].requests += 1
+        request = Request(scope, receive)
+        fault = self._faults.draw(self._standin.name)
+        try:
+            if fault is None:
+                answer = self._serve(request, await self._body(request))
+                await respond(answer)(scope, receive, send)
+            elif (wrong := await self._misbehave(request, fault)) is not None:
+                await respond(wrong)(scope, receive, send)
+        except ClientDisconnect:
+            return
+
+    async def _body(self, request: Request) -> bytes | None:
+        """None when it is too large: then the rest stays unread."""
+        limit, chunks, size = self._standin.limit_bytes, list[bytes](), 0
+        if int(request.headers.get("content-length", 0)) > limit:
+            return None
+        async for chunk in request.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                return None
+        return b"".join(chunks)
+
+    def _serve(self, request: Request, body: bytes | None, told: str | None = None) -> Answer:
+        """What the real one would answer. ``told`` is noted instead, when the client hears otherwise."""
+        read = self._standin.error(413) if body is None else self._standin.read(request, body)
+        if isinstance(read, Answer):
+            self._ledger.books[self._standin.name].refused += 1
+            return read
+        self._ledger.take(self._standin.name, read.messages, told or str(read.answer.status))
+        self._postman.expect(read.messages)
+        return read.answer
+
+    async def _misbehave(self, request: Request, fault: Fault) -> Answer | None:
+        """The answer under this fault; None when there was none, and never will be."""
+        if fault.fault == FaultKind.down:
+            self._ledger.books[self._standin.name].refused += 1
+            await reset(request)
+            return None
+        body = await self._body(request)
+        if fault.fault in _TAKES:
+            return await self._take_and_fail(request, body, fault)
+        self._ledger.books[self._standin.name].refused += 1
+        await _pause(request, _delay_s(fault))
+        return self._standin.misbehave(fault)
+
+    async def _take_and_fail(self, request: Request, body: bytes | None, fault: Fault) -> Answer | None:
+        """In the ledger first. A call that the real one would refuse is refused as ever: it cannot be taken."""
+        answer = self._serve(request, body, _told(fault))
+        await _pause(request, _delay_s(fault))
+        if answer.status >= 400 or fault.fault == FaultKind.slow:
+            return answer
+        if fault.fault == FaultKind.accept_then_error:
+            return self._standin.misbehave(fault)
+        await (gone(request.receive) if fault.fault == FaultKind.accept_then_hang else reset(request))
+        return None
+
+
+def _told(fault: Fault) -> str | None:
+    """What the ledger notes of this answer; None: its status."""
+    if fault.fault == FaultKind.accept_then_error:
+        return str(fault.status or BROKEN)
+    return _TAKES[fault.fault]
+
+
+def _delay_s(fault: Fault) -> float:
+    usual_ms = SLOW_MS if fault.fault == FaultKind.slow else 0
+    return (usual_ms if fault.delay_ms is None else fault.delay_ms) / 1000
+
+
+async def _pause(request: Request, delay_s: float) -> None:
+    """Raises ClientDisconnect as soon as the client gives up waiting."""
+    if delay_s:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(gone(request.receive), delay_s)
+            raise ClientDisconnect
+
+
+def provider_app(standin: StandIn, front: Front) -> Router:
+    """Everything that a provider answers, at the paths that it really has."""
+    wrong_method = respond(standin.error(405))
+    return Router(
+        [
+            *(Route(path, front, methods=["POST"]) for path in standin.paths),
+            *standin.routes(),
+            *(Route(path, wrong_method) for path in standin.paths),
+        ],
+        redirect_slashes=False,
+        default=respond(standin.error(404)),
+    )
+
+
+def respond(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, answer.headers, answer.media_type)

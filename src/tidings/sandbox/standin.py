@@ -1,0 +1,111 @@
+"""What a stand-in is: one provider, as far as a client can tell."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.routing import BaseRoute
+
+from tidings.sandbox.faults import Fault
+from tidings.sandbox.signing import SigningKey
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Who may send through a stand-in, and what its webhooks are signed with.
+
+    ``api_key`` None lets any key in; ``receipts_url`` None means that no webhook is sent.
+    """
+
+    key: SigningKey
+    api_key: str | None = None
+    receipts_url: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A complete HTTP answer."""
+
+    status: int
+    body: bytes = b""
+    media_type: str | None = None
+    headers: Mapping[str, str] = {}
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What a provider took in one envelope.
+
+    ``reference`` is ours, from the field that the provider echoes; ``echoed`` is all that its receipts carry back, and
+    ``callback`` the URL they go to, None: nowhere. ``size`` is in bytes.
+    """
+
+    recipients: tuple[str, ...]
+    reference: str | None
+    content: Mapping[str, object]
+    message_id: str
+    echoed: Mapping[str, str]
+    callback: str | None
+    size: int
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """A request that passed: what goes into the ledger, and the answer to give."""
+
+    messages: Sequence[Message]
+    answer: Answer
+
+
+class Fate(StrEnum):
+    """What becomes of a message after it was taken."""
+
+    delivered = "delivered"
+    bounced = "bounced"
+
+
+class News(msgspec.Struct, frozen=True, gc=False):
+    """A message whose fate is to be told."""
+
+    message: Message
+    fate: Fate
+    at: datetime
+
+
+class Parcel(msgspec.Struct, frozen=True, gc=False):
+    """One webhook call, signed and ready to be posted."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class StandIn(Protocol):
+    """One provider, one file. Adding it here is adding it everywhere: one row in ``registry``.
+
+    ``paths`` are those that send; a body over ``limit_bytes`` is refused unread.
+    """
+
+    name: str
+    channel: str
+    paths: Sequence[str]
+    limit_bytes: int
+
+    def read(self, request: Request, body: bytes) -> Taken | Answer:
+        """Checks a sending call as the real one would; an ``Answer`` refuses it."""
+        ...
+
+    def error(self, status: int) -> Answer:
+        """The plain error of that status, worded as the real one words it."""
+        ...
+
+    def misbehave(self, fault: Fault) -> Answer:
+        """The answer of a fault under which nothing is taken, or of ``accept_then_error``."""
+        ...
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Whatever else the real one answers besides sending."""
+        ...
+
+    def webhooks(self, news: Sequence[News], *, shuffle: bool) -> Sequence[Parcel]:
+        """The calls that tell it, as few as the real one would make; events within them in any order if ``shuffle``."""
+        ...
