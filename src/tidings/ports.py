@@ -12,6 +12,7 @@ import msgspec
 
 from tidings.domain.catalog import Catalog
 from tidings.domain.claimed import Claimed
+from tidings.domain.delivery import Mark
 from tidings.domain.dispatch import Settlement
 from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Channel, Lane
@@ -90,6 +91,13 @@ class Dispatches(Protocol):
         ...
 
 
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """What receipts already say about a delivery: the try that the provider took, and its highest status."""
+
+    n: int
+    mark: Mark
+
+
 class Filed(msgspec.Struct, frozen=True, gc=False):
     """``new`` is False for a repeated receipt; ``known`` is False when no such delivery of this tenant exists;
     ``resolved`` says that it ended a doubt."""
@@ -108,6 +116,10 @@ class Receipts(Protocol):
         """Stores each once, moves its delivery's status forward, and resolves its doubt. Replicated on return."""
         ...
 
+    async def taken(self, shard: ShardNumber, deliveries: Sequence[DeliveryId]) -> Mapping[DeliveryId, Taken]:
+        """What receipts already report of these deliveries; those without one are left out."""
+        ...
+
 
 class Hints(Protocol):
     """How a worker learns that something is due. A hint may be lost or repeated at no cost."""
@@ -116,13 +128,14 @@ class Hints(Protocol):
         """Never waits and never fails: called after the commit."""
         ...
 
-    async def wait(self, timeout_s: float) -> None:
-        """Returns when a hint for this worker's lanes has come since the last call, or after the timeout."""
+    async def wait(self, shard: ShardNumber, lanes: Sequence[Lane], timeout_s: float) -> None:
+        """Returns when a hint for one of the lanes has come since the last call, or after the timeout."""
         ...
 
 
 class RenderRequest(msgspec.Struct, frozen=True, gc=False):
-    """``template_version`` None means that the content in ``payload`` is used as it is."""
+    """``template_version`` 0 means that the content in ``payload`` is used as it is. ``payload`` is the JSON of a
+    ``notification.Payload``."""
 
     channel: Channel
     template_version: int
@@ -130,10 +143,13 @@ class RenderRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rendered(msgspec.Struct, frozen=True, gc=False):
-    """``fault`` says why there is no content: the template's fault, not ours."""
+    """``fault`` says why there is no content: the template's fault, not ours. With ``retry_after_s`` this item was not
+    tried, because others of its template had just brought the renderer down."""
 
     content: Content | None = None
     fault: str | None = None
+    retry_after_s: float | None = None
+    reply_to: str | None = None
 
 
 class Renderer(Protocol):
@@ -181,4 +197,11 @@ Catalogs = Callable[[], Catalog]
 Emit = Callable[[object], None]
 """Takes a typed event of ``domain.events``."""
 
-Sleep = Callable[[float], Awaitable[None]]
+Shape = Callable[[Content], Content]
+"""Fits content to a channel. Raises ``errors.TemplateFault`` with what is wrong."""
+
+Reach = Callable[[str], None]
+"""Called at the named points at which a test may end this process."""
+
+FileStrays = Callable[[int, Sequence[Receipt]], Awaitable[None]]
+"""Keeps receipts of an account that name no delivery of ours."""

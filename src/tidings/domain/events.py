@@ -59,11 +59,10 @@ class AcceptUncertain(Event, frozen=True, gc=False):
 
 
 class BatchClaimed(Event, frozen=True, gc=False):
-    """``count`` deliveries are held; ``oldest_s`` is how long the oldest had been due."""
+    """``count`` deliveries are held."""
 
     count: int
     took_s: float
-    oldest_s: float
 
 
 class BatchSettled(Event, frozen=True, gc=False):
@@ -76,11 +75,31 @@ class BatchSettled(Event, frozen=True, gc=False):
 
 
 class CallsMade(Event, frozen=True, gc=False):
-    """Calls to one account: what was answered, by kind, and the time from accept to the provider's answer."""
+    """Calls to providers: what was answered, by kind, and the time from accept until that was stored."""
 
-    provider: int
     outcomes: Mapping[str, int]
     latencies_s: tuple[float, ...]
+
+
+class SettleFailed(Event, frozen=True, gc=False):
+    """What became of ``count`` holds could not be stored; it is tried again. ``why`` is a type of error."""
+
+    count: int
+    why: str
+
+
+class StorageAway(Event, frozen=True, gc=False):
+    """A loop found its database away, full or refusing to write, and waits."""
+
+    loop: str
+
+
+class AdapterFault(Event, frozen=True, gc=False):
+    """A provider's adapter raised, which is a bug. ``error`` is the type, ``where`` the frames."""
+
+    provider: int
+    error: str
+    where: str
 
 
 class ClaimsGivenBack(Event, frozen=True, gc=False):
@@ -97,7 +116,7 @@ class DoubtOpened(Event, frozen=True, gc=False):
 
 
 class DoubtResolved(Event, frozen=True, gc=False):
-    """``how``: receipt, look_up, late_answer, sent_again or unknown."""
+    """``how``: receipt, look_up or policy."""
 
     count: int
     how: str

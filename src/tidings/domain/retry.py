@@ -46,9 +46,7 @@ def next_step(said: Outcome, tried: Tried, schedule_s: Sequence[float], luck: fl
             return later(code, tried.spent, schedule_s, luck)
 
 
-def later(
-    code: str, spent: int, schedule_s: Sequence[float], luck: float, *, at_least_s: float = 0.0
-) -> Again | Bury:
+def later(code: str, spent: int, schedule_s: Sequence[float], luck: float, *, at_least_s: float = 0.0) -> Again | Bury:
     """The next round, after the schedule's wait (± 20 %), or the dead letters when the schedule is used up."""
     if spent >= len(schedule_s):
         return Bury(ATTEMPTS_USED)

@@ -1,62 +1,136 @@
 """Accept: from what was asked to what is durable, then the answer.
 
-``plan`` (pure) → group by shard → one statement per shard, which carries whatever requests have gathered → answer after
-the commit → a hint, not awaited. A commit is never cancelled: a client that goes away changes nothing.
+plan (pure) → group by shard → one statement per shard, which carries whatever requests have gathered → answer after the
+commit → a hint, not awaited. A commit is never cancelled: a client that goes away changes nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
 
 import msgspec
 
-from tidings.domain import ids
-from tidings.domain.catalog import Category
+from tidings.domain.asked import Answer, Asked, PlannedAnswer
 from tidings.domain.delivery import Status
-from tidings.domain.errors import KeyReused, Refusal, Unavailable
-from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId, UserId
-from tidings.domain.lanes import Channel, lane_of
-from tidings.domain.notification import Acceptance, Accepted, PlannedDelivery, Verdict
-from tidings.ports import Acceptor, Catalogs, Clock, Emit, Hints
+from tidings.domain.errors import KeyReused, Refusal, StillCommitting, Unavailable
 from tidings.domain.events import NotificationsAccepted
+from tidings.domain.ids import ShardNumber
+from tidings.domain.notification import Acceptance, Accepted, Verdict
+from tidings.domain.plan import AddressHash, RandomBits, plan
 from tidings.pipeline.gather import Gather
+from tidings.ports import Acceptor, Catalogs, Clock, Emit, Hints, Reach
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
-    """One valid request for one recipient. ``addresses`` are in normal form and used for this notification only;
-    ``user`` None means that the recipient is known by the first of them."""
+class AcceptLimits(msgspec.Struct, frozen=True):
+    """``flush_max`` requests share a commit, ``side_by_side`` commits run at once for each shard, and after
+    ``deadline_s`` the caller is told that nothing is certain."""
 
-    tenant: TenantId
-    user: UserId | None
-    addresses: dict[Channel, str]
-    category: Category
-    channels: tuple[Channel, ...]
-    payload: bytes
-    template_version: int | None = None
-    sender: int | None = None
-    reference: str | None = None
-    key: str | None = None
-    fingerprint: bytes | None = None
-    deduplication: str | None = None
-    send_at: datetime | None = None
-    expires_after_s: float | None = None
+    flush_max: int
+    side_by_side: int
+    deadline_s: float
 
 
-class PlannedAnswer(msgspec.Struct, frozen=True, gc=False):
-    """One delivery as it was planned."""
+@dataclass
+class Accept:
+    """Accepts for all shards."""
 
-    id: DeliveryId
-    channel: str
-    status: Status
-    due_at: datetime
+    acceptor: Acceptor
+    hints: Hints
+    catalogs: Catalogs
+    clock: Clock
+    emit: Emit
+    random_bits: RandomBits
+    address_hash: AddressHash
+    limits: AcceptLimits
+    reach: Reach
+    _gathers: dict[ShardNumber, Gather[Acceptance, Accepted]] = field(default_factory=dict, init=False)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no flush has taken yet, over all shards."""
+        return sum(gather.waiting for gather in self._gathers.values())
+
+    async def submit(self, asked: Sequence[Asked]) -> Sequence[Answer | Refusal]:
+        """One answer or refusal for each, in order, when all of them are settled or the deadline has passed."""
+        now = self.clock.now()
+        catalog = self.catalogs()
+        planned = [plan(one, now, self.random_bits, self.address_hash) for one in asked]
+        futures = [self._gather(catalog.shard(row.slot)).put(row) for row in planned]
+        _, late = await asyncio.wait(futures, timeout=self.limits.deadline_s)
+        for future in late:
+            future.cancel()
+        return [_answer(row, future, now) for row, future in zip(planned, futures, strict=True)]
+
+    async def drain(self) -> None:
+        """Returns when every commit under way has ended."""
+        await asyncio.gather(*(gather.drain() for gather in self._gathers.values()))
+
+    def _gather(self, shard: ShardNumber) -> Gather[Acceptance, Accepted]:
+        if shard not in self._gathers:
+
+            async def flush(rows: Sequence[Acceptance]) -> Sequence[Accepted | Exception]:
+                return await self._flush(shard, rows)
+
+            self._gathers[shard] = Gather(flush, self.limits.flush_max, self.limits.side_by_side, _keys)
+        return self._gathers[shard]
+
+    async def _flush(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> Sequence[Accepted | Exception]:
+        self.reach("before_commit")
+        accepted = await self._accept(shard, rows)
+        self.reach("after_commit")
+        self._publish(shard, rows)
+        self.reach("after_publish")
+        verdicts = [one.verdict for one in accepted if isinstance(one, Accepted)]
+        self.emit(
+            NotificationsAccepted(
+                count=verdicts.count(Verdict.stored),
+                replayed=verdicts.count(Verdict.replayed),
+                deduplicated=verdicts.count(Verdict.deduplicated),
+            )
+        )
+        return accepted
+
+    async def _accept(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> Sequence[Accepted | Exception]:
+        """A key that is locked for too long holds up only its own request: the others go again, one by one."""
+        try:
+            return await self.acceptor.accept(shard, rows)
+        except StillCommitting as fault:
+            if len(rows) == 1:
+                return [fault]
+            return [(await self._accept(shard, [row]))[0] for row in rows]
+        except Unavailable as fault:
+            return [fault] * len(rows)
+
+    def _publish(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> None:
+        due_now = {delivery.lane for row in rows for delivery in row.deliveries if delivery.due_at is None}
+        if due_now:
+            self.hints.publish(shard, tuple(due_now))
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What the caller is told. ``deliveries`` is None for a replay or a duplicate: the edge reads today's."""
+def _keys(row: Acceptance) -> Sequence[Hashable]:
+    """Two rows with one key must not meet in one statement; both kinds of key count."""
+    kinds = ((1, row.key_hash), (2, row.deduplication_hash))
+    return [(row.tenant, row.user, kind, key) for kind, key in kinds if key is not None]
 
-    id: NotificationId
-    status: Status
-    deliveries: tuple[PlannedAnswer, ...] | None
-    replayed: bool = False
-    deduplicated: bool = False
+
+def _answer(row: Acceptance, future: "asyncio.Future[Accepted]", now: datetime) -> Answer | Refusal:
+    if future.cancelled():
+        return Unavailable()
+    fault = future.exception()
+    if isinstance(fault, Refusal):
+        return fault
+    accepted = future.result()
+    if accepted.verdict == Verdict.conflict:
+        return KeyReused(pointer="/idempotency_key")
+    if accepted.verdict != Verdict.stored:
+        return Answer(
+            accepted.id,
+            Status.queued,
+            None,
+            replayed=accepted.verdict == Verdict.replayed,
+            deduplicated=accepted.verdict == Verdict.deduplicated,
+        )
+    status = Status.scheduled if row.send_at else Status.queued
+    deliveries = [PlannedAnswer(one.id, one.channel.name, status, one.due_at or now) for one in row.deliveries]
+    return Answer(row.id, status, tuple(deliveries))

@@ -77,7 +77,6 @@ ROWS: Final[Mapping[type[Event], Row]] = {
         "debug",
         Adds("tidings_claimed", "Deliveries claimed", "count"),
         Observes("tidings_claim_seconds", "One claim", "took_s"),
-        Observes("tidings_claim_lag_seconds", "How long the oldest of a claim had been due", "oldest_s"),
     ),
     events.BatchSettled: _row(
         "debug",
@@ -88,8 +87,11 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     events.CallsMade: _row(
         "debug",
         Adds("tidings_calls", "Calls to providers, by their answer", "outcomes", "outcome"),
-        Observes("tidings_accept_to_sent_seconds", "From accept to the provider's answer", "latencies_s"),
+        Observes("tidings_accept_to_settled_seconds", "From accept until the answer was stored", "latencies_s"),
     ),
+    events.SettleFailed: _row("error", Adds("tidings_settle_failures", "Settlements tried again", "count", "why")),
+    events.StorageAway: _row("warning", Adds("tidings_storage_away", "Loops that found no database", label="loop")),
+    events.AdapterFault: _row("error", Adds("tidings_adapter_faults", "Bugs met by adapters", label="error")),
     events.ClaimsGivenBack: _row("info", Adds("tidings_given_back", "Claims returned untouched", "count")),
     events.DoubtOpened: _row("warning", Adds("tidings_doubt_opened", "Sends that may have gone", "count", "reason")),
     events.DoubtResolved: _row("info", Adds("tidings_doubt_resolved", "Doubts resolved, by how", "count", "how")),

@@ -9,7 +9,7 @@ import asyncpg
 from tidings.domain.errors import StillCommitting, Unavailable
 from tidings.domain.ids import NotificationId, ShardNumber
 from tidings.domain.notification import Acceptance, Accepted, Verdict
-from tidings.storage.shards import CancelledWait, DurableCommit, Shards
+from tidings.storage.shards import AWAY, CancelledWait, DurableCommit, Shards
 from tidings.storage.sql import load_statements
 
 _ACCEPTANCE: Final = (
@@ -28,9 +28,6 @@ _ACCEPTANCE: Final = (
     "send_at",
     "expires_at",
 )
-LOST: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError)
-"""The connection broke: nothing is known about what it was asked last."""
-
 
 class AcceptStore:
     """Implements ``ports.Acceptor``."""
@@ -48,7 +45,7 @@ class AcceptStore:
             )
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as fault:
             raise StillCommitting from fault
-        except (CancelledWait, asyncpg.PostgresError, *LOST) as fault:
+        except (CancelledWait, *AWAY) as fault:
             raise Unavailable from fault
         verdicts = {record["id"]: record for record in known}
         return [await self._accepted(shard, row, verdicts.get(row.id)) for row in rows]

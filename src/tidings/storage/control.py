@@ -83,18 +83,12 @@ class Control:
         return TenantId((await self._fetch("put_tenant", name, twin_of))[0]["id"])
 
     async def create_key(
-        self,
-        tenant: TenantId,
-        name: str,
-        *,
-        live: bool,
-        scopes: Sequence[str] = ALL_SCOPES,
-        until: datetime | None = None,
+        self, tenant: TenantId, name: str, scopes: Sequence[str] = ALL_SCOPES, until: datetime | None = None
     ) -> str:
-        """The key itself, shown this once: only its digest is kept."""
-        key = make_key(
-            live=live, secret=secrets.token_bytes(32), public=secrets.token_bytes(8), pepper=self._secrets.pepper
-        )
+        """The key itself, shown this once: only its digest is kept. A test tenant gets a test key."""
+        live = (await self._fetch("tenant", tenant))[0]["twin_of"] is None
+        public, secret = secrets.token_bytes(8), secrets.token_bytes(32)
+        key = make_key(live=live, public=public, secret=secret, pepper=self._secrets.pepper)
         await self._fetch("put_key", key.public_id, tenant, name, key.digest, list(scopes), until)
         return key.plain
 

@@ -38,7 +38,7 @@ class DispatchStore:
         self._sql = load_statements("dispatch")
 
     async def claim(self, shard: ShardNumber, limits: Mapping[Lane, int], token: int) -> Sequence[Claimed]:
-        async with self._quick.pool(shard).acquire() as connection:
+        async with self._quick.connection(shard) as connection:
             held = await connection.fetch(self._sql["claim"], list(limits), list(limits.values()), self._lease_s, token)
             kept = {row["id"]: row for row in held if row["lane"] in limits}
             if not kept:

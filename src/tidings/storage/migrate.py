@@ -68,6 +68,10 @@ async def behind(dsn: str, kind: Kind) -> Sequence[str]:
         await connection.close()
 
 
-async def make_partitions(connection: asyncpg.pool.PoolConnectionProxy | asyncpg.Connection, ahead_days: int) -> int:  # type: ignore[type-arg]
+async def make_partitions(dsn: str, ahead_days: int) -> int:
     """Partitions from yesterday, for late clocks, to so many days ahead. Returns how many were made."""
-    return int(await connection.fetchval("SELECT make_partitions(current_date - 1, $1)", ahead_days + 2))
+    connection = await asyncpg.connect(dsn)
+    try:
+        return int(await connection.fetchval("SELECT make_partitions(current_date - 1, $1)", ahead_days + 2))
+    finally:
+        await connection.close()

@@ -1,14 +1,18 @@
 """The shards: one PostgreSQL database each, reached through pools whose commits are as durable as their use asks."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import asyncpg
+import asyncpg.pool
 
+from tidings.domain.errors import Unavailable
 from tidings.domain.ids import ShardNumber
 
 Connection = asyncpg.Connection[asyncpg.Record]
 Pool = asyncpg.Pool[asyncpg.Record]
+PoolConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 BY_ID: Final[Mapping[str, str]] = {
     # The pipeline's statements touch few rows by id or walk an index from its head. Statistics of a queue are always
@@ -23,6 +27,17 @@ BY_ID: Final[Mapping[str, str]] = {
 }
 _CONNECT_TIMEOUT_S: Final = 5.0
 
+AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""The database cannot do its work now. After a broken connection nothing is known about what it was asked last."""
+
 
 class CancelledWait(Exception):
     """The server stopped waiting for a standby: the commit is visible, and may exist on one node only."""
@@ -30,7 +45,7 @@ class CancelledWait(Exception):
 
 async def open_pool(dsn: str, size: int, settings: Mapping[str, str]) -> Pool:
     """Connections are made when first needed, so that a database that is away does not stop the start."""
-    pool = asyncpg.create_pool(
+    return await asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=size,
@@ -38,7 +53,6 @@ async def open_pool(dsn: str, size: int, settings: Mapping[str, str]) -> Pool:
         timeout=_CONNECT_TIMEOUT_S,
         server_settings={"application_name": "tidings", **settings},
     )
-    return cast(Pool, await pool)
 
 
 class Shards:
@@ -59,8 +73,17 @@ class Shards:
         return self._pools[shard]
 
     async def fetch(self, shard: ShardNumber, statement: str, *values: Any) -> list[asyncpg.Record]:
-        async with self._pools[shard].acquire() as connection:
+        """Raises ``errors.Unavailable`` when the database is away, full, or refuses to write."""
+        async with self.connection(shard) as connection:
             return await connection.fetch(statement, *values)
+
+    @asynccontextmanager
+    async def connection(self, shard: ShardNumber) -> AsyncIterator[PoolConnection]:
+        try:
+            async with self._pools[shard].acquire() as connection:
+                yield connection
+        except AWAY as fault:
+            raise Unavailable(f"shard {shard}: {type(fault).__name__}") from fault
 
     async def close(self) -> None:
         for pool in self._pools.values():

@@ -6,6 +6,9 @@ SELECT version FROM catalog_version;
 -- name: tenants
 SELECT id, name, twin_of FROM tenant;
 
+-- name: tenant
+SELECT id, name, twin_of FROM tenant WHERE id = $1;
+
 -- name: keys
 SELECT public_id, tenant, digest, scopes, expires_at FROM api_key;
 

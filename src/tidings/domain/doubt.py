@@ -1,0 +1,74 @@
+"""What to do about a call that may have gone. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from tidings.domain.catalog import DoubtPolicy
+from tidings.domain.claimed import Claimed
+from tidings.domain.delivery import Mark
+from tidings.domain.dispatch import Again, Bury, Finish, Settlement
+from tidings.domain.outcome import Outcome, Sent, TryNext, Unsure
+from tidings.domain.retry import ATTEMPTS_USED
+
+IN_DOUBT: Final = "in_doubt"
+UNRESOLVED: Final = "unresolved"
+How = Literal["receipt", "look_up", "policy"]
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """``duplicate_possible``: it is sent again although it may have gone."""
+
+    to: Settlement
+    said: Outcome
+    how: How
+    duplicate_possible: bool = False
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nobody can tell yet."""
+
+    after_s: float
+
+
+class Doubts(msgspec.Struct, frozen=True):
+    """``settle_s``: how long receipts and look-ups get before the policy decides; ``look_up_s``: between look-ups."""
+
+    settle_s: float
+    look_up_s: float
+    schedule_s: Sequence[float]
+
+
+def resolve(
+    held: Claimed, took: Mark | None, looked_up: Outcome | None, policy: DoubtPolicy, rules: Doubts
+) -> Resolved | Wait:
+    """``took`` is what receipts report, ``looked_up`` what the provider answered. Never another provider's turn."""
+    if took is not None:
+        return Resolved(Finish(Mark.sent), Sent("", "receipt"), "receipt")
+    if isinstance(looked_up, Sent):
+        return Resolved(Finish(Mark.sent), looked_up, "look_up")
+    left_s = rules.settle_s - _age_s(held.started_at, held.now)
+    if left_s > 0:
+        return Wait(min(left_s, rules.look_up_s) if looked_up else left_s)
+    if isinstance(looked_up, TryNext):
+        return Resolved(_once_more(held, rules), looked_up, "look_up")
+    said = Unsure(UNRESOLVED, "no receipt and no look-up could tell what became of this call")
+    if policy == DoubtPolicy.at_most_once or _expired(held):
+        return Resolved(Finish(Mark.unknown, IN_DOUBT), said, "policy")
+    again = _once_more(held, rules)
+    return Resolved(again, said, "policy", duplicate_possible=isinstance(again, Again))
+
+
+def _once_more(held: Claimed, rules: Doubts) -> Again | Bury:
+    """Each round through the doubt counts against the schedule, so that it ends."""
+    return Again(0.0, IN_DOUBT, spent=1) if held.spent < len(rules.schedule_s) else Bury(ATTEMPTS_USED)
+
+
+def _age_s(started_at: datetime | None, now: datetime) -> float:
+    return (now - started_at).total_seconds() if started_at else float("inf")
+
+
+def _expired(held: Claimed) -> bool:
+    return held.expires_at is not None and held.expires_at <= held.now

@@ -1,0 +1,145 @@
+"""What is on record about a notification, and its story in the order in which it happened."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+
+from tidings.domain.delivery import Mark, State, Status, overall, status_of
+from tidings.domain.ids import DeliveryId, NotificationId, TenantId, UserId
+from tidings.domain.lanes import Channel
+from tidings.domain.notification import Payload
+
+
+class PastAttempt(msgspec.Struct, frozen=True):
+    """One call to one provider (``provider`` is the account's number)."""
+
+    n: int
+    provider: int
+    outcome: str
+    code: str
+    detail: str | None
+    message_id: str | None
+    started_at: datetime | None
+    took_ms: int | None
+    at: datetime
+
+
+class PastReceipt(msgspec.Struct, frozen=True):
+    """A provider's later word. ``status`` None: news that changes no status."""
+
+    n: int
+    provider: int
+    kind: str
+    status: Mark | None
+    reason: str | None
+    occurred_at: datetime
+    received_at: datetime
+
+
+class PastDelivery(msgspec.Struct, frozen=True):
+    """``due_at`` is None once nothing is left to do; ``detail`` says more about a dead letter's ``reason``."""
+
+    id: DeliveryId
+    channel: Channel
+    address: str | None
+    status: Status
+    reason: str | None
+    detail: str | None
+    duplicate_possible: bool
+    due_at: datetime | None
+    finished_at: datetime | None
+    attempts: tuple[PastAttempt, ...] = ()
+    receipts: tuple[PastReceipt, ...] = ()
+
+
+class PastNotification(msgspec.Struct, frozen=True):
+    """``deliveries`` in the order in which they were planned."""
+
+    id: NotificationId
+    tenant: TenantId
+    user: UserId
+    category: int
+    template_version: int | None
+    reference: str | None
+    payload: Payload
+    send_at: datetime | None
+    expires_at: datetime | None
+    created_at: datetime
+    deliveries: tuple[PastDelivery, ...]
+
+    @property
+    def status(self) -> Status:
+        return overall([one.status for one in self.deliveries]) if self.deliveries else Status.unknown
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One line of a timeline. ``delivery`` is None for what happened to the notification as a whole."""
+
+    at: datetime
+    what: str
+    delivery: DeliveryId | None = None
+    channel: Channel | None = None
+    why: str | None = None
+    detail: str | None = None
+    provider: int | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a delivery and its dispatch stand. ``state`` is None without a dispatch."""
+
+    mark: Mark
+    state: State | None
+    send_at: datetime | None
+
+
+def seen(place: Place, now: datetime) -> Status:
+    """The status that callers see."""
+    return status_of(place.mark, place.state, place.send_at, now)
+
+
+def timeline(past: PastNotification) -> Sequence[Moment]:
+    """The story, newest last. Where two things share an instant, cause comes before effect."""
+    moments = [Moment(past.created_at, "accepted")]
+    if past.send_at is not None:
+        moments.append(Moment(past.created_at, "scheduled", why=f"for {past.send_at.isoformat()}"))
+    for delivery in past.deliveries:
+        moments += _of_delivery(delivery)
+    return sorted(moments, key=lambda moment: moment.at)
+
+
+def _of_delivery(delivery: PastDelivery) -> Iterator[Moment]:
+    for attempt in delivery.attempts:
+        yield from _of_attempt(delivery, attempt)
+    for receipt in delivery.receipts:
+        yield Moment(
+            receipt.received_at, f"receipt: {receipt.kind}", delivery.id, delivery.channel, receipt.reason,
+            provider=receipt.provider,
+        )  # fmt: skip
+    if delivery.finished_at is not None:
+        yield Moment(
+            delivery.finished_at, delivery.status, delivery.id, delivery.channel, delivery.reason, delivery.detail
+        )
+    elif delivery.due_at is not None:
+        yield Moment(
+            delivery.due_at, _next_step(delivery), delivery.id, delivery.channel, delivery.reason, delivery.detail
+        )
+
+
+def _of_attempt(delivery: PastDelivery, attempt: PastAttempt) -> Iterator[Moment]:
+    of = {"delivery": delivery.id, "channel": delivery.channel, "provider": attempt.provider}
+    if attempt.started_at is not None:
+        yield Moment(attempt.started_at, f"try {attempt.n} began", **of)
+    yield Moment(attempt.at, f"try {attempt.n}: {attempt.outcome}", why=attempt.code, detail=attempt.detail, **of)
+
+
+def _next_step(delivery: PastDelivery) -> str:
+    match delivery.status:
+        case Status.dead:
+            return "buried"
+        case Status.in_doubt:
+            return "in doubt, looked at next"
+        case Status.sending:
+            return "in a worker's hands until"
+        case _:
+            return "due"

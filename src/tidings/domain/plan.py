@@ -1,0 +1,60 @@
+"""From what was asked to the rows that will be stored. Pure: ids and the time come in."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from hashlib import blake2b
+
+from tidings.domain import ids
+from tidings.domain.asked import Asked
+from tidings.domain.ids import DeliveryId, NotificationId, TenantId, UserId
+from tidings.domain.lanes import Channel, lane_of
+from tidings.domain.notification import Acceptance, PlannedDelivery
+
+AddressHash = Callable[[TenantId, Channel, str], bytes]
+RandomBits = Callable[[], int]
+
+
+def plan(asked: Asked, now: datetime, random_bits: RandomBits, address_hash: AddressHash) -> Acceptance:
+    """One delivery for each channel. Raises nothing: ``asked`` is valid."""
+    hashes = {channel: address_hash(asked.tenant, channel, to) for channel, to in asked.addresses.items()}
+    user = asked.user or UserId("~" + next(iter(hashes.values())).hex())
+    slot = ids.slot_of(asked.tenant, user)
+    id_ = NotificationId(ids.compose(slot, int(now.timestamp() * 1000), random_bits()))
+    due_at = asked.send_at if asked.send_at and asked.send_at > now else None
+    deliveries = [
+        PlannedDelivery(
+            id=DeliveryId(ids.sibling(id_, random_bits())),
+            channel=channel,
+            lane=lane_of(channel, asked.category.class_),
+            address=asked.addresses.get(channel),
+            address_hash=hashes.get(channel),
+            due_at=due_at,
+        )
+        for channel in asked.channels
+    ]
+    return Acceptance(
+        id=id_,
+        slot=slot,
+        tenant=asked.tenant,
+        user=user,
+        category=asked.category.id,
+        template_version=asked.template_version,
+        sender=asked.sender,
+        reference=asked.reference,
+        payload=asked.payload,
+        key_hash=_hashed(asked.key) if asked.key else None,
+        fingerprint=asked.fingerprint,
+        deduplication_hash=_hashed(f"{asked.template}\0{asked.deduplication}") if asked.deduplication else None,
+        send_at=due_at,
+        expires_at=_expiry(asked, due_at or now),
+        deliveries=deliveries,
+    )
+
+
+def _hashed(key: str) -> bytes:
+    return blake2b(key.encode(), digest_size=16).digest()
+
+
+def _expiry(asked: Asked, start: datetime) -> datetime | None:
+    after_s = asked.expires_after_s if asked.expires_after_s is not None else asked.category.expires_after_s
+    return start + timedelta(seconds=after_s) if after_s is not None else None

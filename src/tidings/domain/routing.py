@@ -1,0 +1,32 @@
+"""Which account a delivery goes through. Pure; the health of accounts comes in as a value."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from tidings.domain.dispatch import Again
+
+NO_ROUTE: Final = "no_route"
+PAUSED: Final = "provider_paused"
+_NO_ROUTE_WAIT_S: Final = 60.0
+
+
+class Through(msgspec.Struct, frozen=True, gc=False):
+    """Send it through this account."""
+
+    account: int
+
+
+def route(accounts: Sequence[int], tried: Sequence[int], paused_s: Mapping[int, float]) -> Through | Again:
+    """The first account of the route that is neither tried in this round nor paused.
+
+    ``paused_s``: how many seconds longer an account must wait. Waiting for one uses up no attempt.
+    """
+    open_ = [account for account in accounts if account not in tried] or list(accounts)
+    if not open_:
+        return Again(_NO_ROUTE_WAIT_S, NO_ROUTE, tried=tuple(tried))
+    for account in open_:
+        if paused_s.get(account, 0.0) <= 0:
+            return Through(account)
+    return Again(min(paused_s[account] for account in open_), PAUSED, tried=tuple(tried))

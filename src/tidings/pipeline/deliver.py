@@ -1,0 +1,141 @@
+"""Deliver: a batch of due deliveries from claim to finish, in flat steps.
+
+claim → decide → route → render → mark in flight, durably, a few at a time → send concurrently, with a look at the clock
+right before the bytes leave → finish, the attempts in the same commit. Each step takes and returns many; what drops out
+on the way is settled with its reason.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from tidings.domain.claimed import Claimed
+from tidings.domain.decide import decide
+from tidings.domain.dispatch import Bury
+from tidings.domain.errors import TemplateFault
+from tidings.domain.events import BatchClaimed, ClaimsGivenBack
+from tidings.domain.ids import ShardNumber
+from tidings.domain.lanes import Channel, Lane
+from tidings.domain.routing import Through, route
+from tidings.pipeline.letter import Call, Ready, Routed, sender_of
+from tidings.pipeline.send import Send
+from tidings.pipeline.settle import Settle
+from tidings.ports import Catalogs, Clock, Dispatches, Emit, Reach, Rendered, Renderer, RenderRequest, Shape
+
+TEMPLATE_ERROR: Final = "template_error"
+NO_SENDER: Final = "no_sender"
+
+
+class DeliverLimits(msgspec.Struct, frozen=True):
+    """``claim`` and ``mark`` are batch sizes."""
+
+    claim: int
+    mark: int
+    quarantine_after_claims: int
+
+
+@dataclass
+class Deliver:
+    """Delivers for all shards of one worker."""
+
+    dispatches: Dispatches
+    settle: Settle
+    send: Send
+    renderer: Renderer
+    shapes: Mapping[Channel, Shape]
+    catalogs: Catalogs
+    clock: Clock
+    emit: Emit
+    new_token: Callable[[], int]
+    limits: DeliverLimits
+    reach: Reach
+    stopping: bool = field(default=False, init=False)
+
+    async def round(self, shard: ShardNumber, lanes: Sequence[Lane]) -> bool:
+        """One batch of these lanes; True when there may be more due. Returns once its calls are under way."""
+        limit = min(self.limits.claim, 2 * max(1, self.send.room.free))
+        began_s = self.clock.boottime_s()
+        held = await self.dispatches.claim(shard, dict.fromkeys(lanes, limit), self.new_token())
+        self.reach("after_claim")
+        if not held:
+            return False
+        self.emit(BatchClaimed(len(held), self.clock.boottime_s() - began_s))
+        routed = self._route(shard, self._decide(shard, held))
+        await self._start(shard, await self._render(shard, routed))
+        return len(held) >= limit
+
+    def _decide(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Claimed]:
+        going = list[Claimed]()
+        for one in held:
+            verdict = decide(one, self.limits.quarantine_after_claims)
+            if verdict is None:
+                going.append(one)
+            else:
+                self.settle.untried(shard, one, verdict)
+        return going
+
+    def _route(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Routed]:
+        routes, paused_s, going = self.catalogs().routes, self.send.paused_s(), list[Routed]()
+        for one in held:
+            accounts = routes.get((one.tenant, one.channel), ())
+            through = route(accounts, one.tried, paused_s)
+            if isinstance(through, Through):
+                going.append(Routed(one, through.account, accounts))
+            else:
+                self.settle.untried(shard, one, through)
+        return going
+
+    async def _render(self, shard: ShardNumber, routed: Sequence[Routed]) -> Sequence[Ready]:
+        asked = [RenderRequest(one.held.channel, one.held.template_version or 0, one.held.payload) for one in routed]
+        rendered = await self.renderer.render(asked) if asked else ()
+        ready = list[Ready]()
+        for one, result in zip(routed, rendered, strict=True):
+            fitted = self._fit(one, result)
+            if isinstance(fitted, Ready):
+                ready.append(fitted)
+            else:
+                self.settle.untried(shard, one.held, fitted)
+        return ready
+
+    def _fit(self, routed: Routed, rendered: Rendered) -> Ready | Bury:
+        """The content as its channel wants it, with the sender it goes out under."""
+        sender = sender_of(self.catalogs(), routed.held)
+        if sender is None:
+            return Bury(NO_SENDER, f"no sender for {routed.held.channel.name}")
+        if rendered.content is None:
+            return Bury(TEMPLATE_ERROR, rendered.fault)
+        try:
+            return Ready(routed, self.shapes[routed.held.channel](rendered.content), sender, rendered.reply_to)
+        except TemplateFault as fault:
+            return Bury(TEMPLATE_ERROR, str(fault))
+
+    async def _start(self, shard: ShardNumber, ready: Sequence[Ready]) -> None:
+        """Marks a few, starts their calls, and goes on with the next few while there is room."""
+        left = list(ready)
+        while left and not self.stopping:
+            most = min(self.limits.mark, len(left))
+            places = await self.send.room.take(most, promotional=left[0].routed.promotional)
+            few, left = left[:places], left[places:]
+            try:
+                self.send.start(shard, await self._mark(shard, few), places)
+            except BaseException:
+                self.send.room.give(places)
+                raise
+        await self._give_back(shard, left)
+
+    async def _mark(self, shard: ShardNumber, few: Sequence[Ready]) -> Sequence[Call]:
+        issued_s = self.clock.boottime_s()
+        held = [one.routed.held for one in few]
+        accounts = [one.routed.account for one in few]
+        marked = await self.dispatches.mark(shard, [one.id for one in held], [one.token for one in held], accounts)
+        self.reach("after_mark")
+        tries = {one.id: one.n for one in marked}
+        return [Call(one, n, issued_s) for one in few if (n := tries.get(one.routed.held.id)) is not None]
+
+    async def _give_back(self, shard: ShardNumber, untouched: Sequence[Ready]) -> None:
+        if untouched:
+            held = [one.routed.held for one in untouched]
+            await self.dispatches.give_back(shard, [one.id for one in held], [one.token for one in held])
+            self.emit(ClaimsGivenBack(len(held)))

@@ -1,0 +1,92 @@
+"""Natural group commit: what has gathered while the last flush was under way goes with the next one.
+
+No timers and no fixed batch size: an idle system flushes one item at once, a busy one flushes hundreds. A flush is
+never cancelled, whoever waits for it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]]
+
+
+class Gather(Generic[T, R]):
+    """Up to ``side_by_side`` flushes under way, each of at most ``most`` items. ``clashes`` names the keys of an item
+    of which one flush may hold only one; the others wait for a later flush, in order."""
+
+    def __init__(
+        self,
+        flush: Flush[T, R],
+        most: int,
+        side_by_side: int,
+        clashes: Callable[[T], Sequence[Hashable]] = lambda _: (),
+    ) -> None:
+        self._flush = flush
+        self._most = most
+        self._side_by_side = side_by_side
+        self._clashes = clashes
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._flushes: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def put(self, item: T) -> "asyncio.Future[R]":
+        """The future of this item's result. Cancelling it takes the item out, unless its flush has begun."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._start()
+        return future
+
+    async def drain(self) -> None:
+        """Returns when everything put so far is flushed."""
+        while self._flushes:
+            await asyncio.wait(self._flushes)
+
+    def _start(self) -> None:
+        if len(self._flushes) < self._side_by_side and self._waiting:
+            flush = asyncio.get_running_loop().create_task(self._flush_once())
+            self._flushes.add(flush)
+            flush.add_done_callback(self._ended)
+
+    def _ended(self, flush: "asyncio.Task[None]") -> None:
+        self._flushes.discard(flush)
+        self._start()
+
+    async def _flush_once(self) -> None:
+        batch = self._take()
+        if not batch:
+            return
+        try:
+            results: Sequence[R | Exception] = await self._flush([item for item, _ in batch])
+        except Exception as fault:
+            results = [fault] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+                future.exception()  # whoever asked may have left: then nobody else looks at it
+            else:
+                future.set_result(result)
+
+    def _take(self) -> list[tuple[T, "asyncio.Future[R]"]]:
+        batch, later, seen = list[tuple[T, asyncio.Future[R]]](), list[tuple[T, asyncio.Future[R]]](), set[Hashable]()
+        while self._waiting and len(batch) < self._most:
+            item, future = self._waiting.popleft()
+            if future.cancelled():
+                continue
+            keys = self._clashes(item)
+            if seen.isdisjoint(keys):
+                batch.append((item, future))
+            else:
+                later.append((item, future))
+            seen.update(keys)
+        self._waiting.extendleft(reversed(later))
+        return batch

@@ -1,0 +1,119 @@
+"""Send: one call for each marked delivery, and from its answer to what happens next."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tidings.domain.events import ProviderPaused
+from tidings.domain.ids import ShardNumber
+from tidings.domain.outcome import Outcome, TryLater, TryNext, Unsure
+from tidings.domain.retry import Tried, next_step
+from tidings.pipeline.letter import Call, message
+from tidings.pipeline.room import Room
+from tidings.pipeline.settle import Settle
+from tidings.ports import Clock, Emit, Providers, Reach, Settled
+
+
+class SendLimits(msgspec.Struct, frozen=True):
+    """A mark older than ``fence_s`` is not sent on; an account rests for ``pause_s`` when its provider does not say
+    for how long; ``schedule_s`` are the waits before the second attempt and the later ones."""
+
+    fence_s: float
+    pause_s: float
+    schedule_s: Sequence[float]
+
+
+@dataclass
+class Send:
+    """Makes the calls of one worker, and remembers which accounts must rest."""
+
+    providers: Providers
+    settle: Settle
+    clock: Clock
+    emit: Emit
+    adapter_fault: Callable[[int, Exception], object]
+    luck: Callable[[], float]
+    limits: SendLimits
+    room: Room
+    reach: Reach
+    _rest_until_s: dict[int, float] = field(default_factory=dict, init=False)
+    _calls: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+
+    def start(self, shard: ShardNumber, calls: Sequence[Call], places: int) -> None:
+        """Starts the calls; each gives its place back when it ends, and the places of the unmarked go back now."""
+        if places > len(calls):
+            self.room.give(places - len(calls))
+        loop = asyncio.get_running_loop()
+        for call in calls:
+            task = loop.create_task(self._call(shard, call))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+
+    def paused_s(self) -> Mapping[int, float]:
+        """How much longer each resting account rests."""
+        now_s = self.clock.boottime_s()
+        self._rest_until_s = {account: until for account, until in self._rest_until_s.items() if until > now_s}
+        return {account: until - now_s for account, until in self._rest_until_s.items()}
+
+    async def drain(self) -> None:
+        """Returns when the calls under way have ended and what became of them is stored."""
+        while self._calls:
+            await asyncio.wait(self._calls)
+        await self.settle.drain()
+
+    async def _call(self, shard: ShardNumber, call: Call) -> None:
+        started_s, started_at = self.clock.boottime_s(), self.clock.now()
+        said = await self._ask(call)
+        self.reach("after_response")
+        self.room.give()
+        routed = call.ready.routed
+        held = routed.held
+        if isinstance(said, TryLater) and said.account:
+            said = self._rest(routed.account, said)
+        tried = Tried(held.spent, held.tried, routed.account, routed.route)
+        self.settle.put(
+            shard,
+            Settled(
+                id=held.id,
+                token=held.token,
+                n=call.n,
+                to=next_step(said, tried, self.limits.schedule_s, self.luck()),
+                provider=routed.account,
+                said=said,
+                address=held.address,
+                address_hash=held.address_hash,
+                started_at=started_at,
+                took_ms=int((self.clock.boottime_s() - started_s) * 1000),
+                expires_at=held.expires_at,
+            ),
+        )
+
+    async def _ask(self, call: Call) -> Outcome:
+        """The provider's word. An adapter that breaks is unsure once it was about to write, and harmless before."""
+        fence_s, asked = call.issued_s + self.limits.fence_s, False
+
+        def may_write() -> bool:
+            nonlocal asked
+            asked = True
+            self.reach("before_write")
+            return self.clock.boottime_s() < fence_s
+
+        provider = self.providers(call.ready.routed.account)
+        if provider is None:
+            return TryNext("account_gone", "the account of this route no longer exists")
+        try:
+            return await provider.send(message(call), may_write)
+        except Exception as fault:
+            self.emit(self.adapter_fault(call.ready.routed.account, fault))
+            detail = f"the adapter failed: {type(fault).__name__}"
+            return Unsure("adapter_fault", detail) if asked else TryLater("adapter_fault", detail)
+
+    def _rest(self, account: int, said: TryLater) -> TryLater:
+        rest_s = said.after_s if said.after_s is not None else self.limits.pause_s
+        until_s = self.clock.boottime_s() + rest_s
+        if until_s > self._rest_until_s.get(account, 0.0):
+            self._rest_until_s[account] = until_s
+            self.emit(ProviderPaused(account, said.code, rest_s))
+        return msgspec.structs.replace(said, after_s=rest_s)
