@@ -1,4 +1,4 @@
-"""Hints by Valkey: a wake-up call after the commit, best effort. Workers look at least every ``poll_s`` all the same."""
+"""Hints by Valkey: a wake-up call after the commit, best effort. Workers look every ``poll_s`` all the same."""
 
 import asyncio
 from collections import defaultdict

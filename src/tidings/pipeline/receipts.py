@@ -28,26 +28,26 @@ class FileReceipts:
         for row in _once(rows):
             by_shard[self._shard(row)].append(row)
         stray = by_shard.pop(None, [])
+        named = {shard: few for shard, few in by_shard.items() if shard is not None}
         filed = await asyncio.gather(
-            *(self._file(shard, account, few) for shard, few in by_shard.items() if shard is not None)
+            *(self.receipts.file(shard, account.tenant, account.id, few) for shard, few in named.items())
         )
-        stray += [row for few in filed for row in few]
+        ends = [end for few, said in zip(named.values(), filed, strict=True) for end in zip(few, said, strict=True)]
+        stray += [row for row, end in ends if not end.known]
         if stray:
             await self.strays(account.id, stray)
-        self.emit(ReceiptsFiled(account=account.id, count=len(rows), strays=len(stray)))
+        self._tell(account, [end for _, end in ends], len(stray))
 
     def _shard(self, row: Receipt) -> ShardNumber | None:
         reference = ids.parse_reference(row.reference)
         return self.catalogs().shard(ids.slot_in(reference[0])) if reference else None
 
-    async def _file(self, shard: ShardNumber, account: Account, rows: Sequence[Receipt]) -> list[Receipt]:
-        """Returns those that belong to nobody."""
-        filed: Sequence[Filed] = await self.receipts.file(shard, account.tenant, account.id, rows)
-        for row, one in zip(rows, filed, strict=True):
-            reference = ids.parse_reference(row.reference)
-            if one.resolved and one.new and reference:
-                self.emit(DoubtResolved(delivery=reference[0], how="receipt"))
-        return [row for row, one in zip(rows, filed, strict=True) if not one.known]
+    def _tell(self, account: Account, filed: Sequence[Filed], strays: int) -> None:
+        new = sum(one.new for one in filed)
+        repeated = sum(one.known and not one.new for one in filed)
+        self.emit(ReceiptsFiled(account.id, new, repeated, strays))
+        if resolved := sum(one.new and one.resolved for one in filed):
+            self.emit(DoubtResolved(resolved, "receipt"))
 
 
 def _once(rows: Sequence[Receipt]) -> Sequence[Receipt]:

@@ -12,8 +12,8 @@ from typing import Final
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Again, Bury, Doubt, Settlement
 from tidings.domain.errors import Unavailable
-from tidings.domain.events import BatchSettled, DeadLettered, DoubtOpened, SettleFailed
-from tidings.domain.ids import DeliveryId, ShardNumber
+from tidings.domain.events import BatchSettled, CallsMade, DeadLettered, DoubtOpened, SettleFailed
+from tidings.domain.ids import DeliveryId, ShardNumber, unix_ms_in
 from tidings.pipeline.gather import Gather
 from tidings.ports import Clock, Dispatches, Emit, Settled
 
@@ -61,17 +61,17 @@ class Settle:
         await asyncio.gather(*(gather.drain() for gather in self._gathers.values()))
 
     async def _flush(self, shard: ShardNumber, rows: Sequence[Settled]) -> Sequence[bool]:
-        until_s = self.clock.boottime_s() + self.patience_s
+        began_s = self.clock.boottime_s()
         while True:
             try:
                 done = await self._settle(shard, rows)
                 break
             except Unavailable as fault:
-                self.emit(SettleFailed(shard=shard, count=len(rows), why=fault.detail))
-                if self.clock.boottime_s() > until_s:
+                self.emit(SettleFailed(len(rows), type(fault).__name__))
+                if self.clock.boottime_s() - began_s > self.patience_s:
                     return [False] * len(rows)
                 await asyncio.sleep(_AGAIN_S)
-        self._tell(shard, rows, done)
+        self._tell(rows, done, self.clock.boottime_s() - began_s)
         return [row.id in done for row in rows]
 
     async def _settle(self, shard: ShardNumber, rows: Sequence[Settled]) -> set[DeliveryId]:
@@ -81,21 +81,23 @@ class Settle:
         except Unavailable:
             raise
         except Exception as fault:
-            self.emit(SettleFailed(shard=shard, count=len(rows), why=type(fault).__name__))
+            self.emit(SettleFailed(len(rows), type(fault).__name__))
             if len(rows) == 1:
                 return set()
             return set[DeliveryId]().union(*[await self._settle(shard, [row]) for row in rows])
 
-    def _tell(self, shard: ShardNumber, rows: Sequence[Settled], done: set[DeliveryId]) -> None:
-        outcomes = Counter(_word(row) for row in rows if row.id in done)
-        self.emit(BatchSettled(shard=shard, outcomes=dict(outcomes), lost=len(rows) - len(done)))
-        for row in rows:
-            if row.id not in done:
-                continue
-            if isinstance(row.to, Bury):
-                self.emit(DeadLettered(delivery=row.id, reason=row.to.reason))
-            elif isinstance(row.to, Doubt):
-                self.emit(DoubtOpened(delivery=row.id, reason=row.to.reason))
+    def _tell(self, rows: Sequence[Settled], done: set[DeliveryId], took_s: float) -> None:
+        mine = [row for row in rows if row.id in done]
+        self.emit(BatchSettled(Counter(map(_word, mine)), len(rows) - len(mine), took_s))
+        calls = [row for row in rows if row.said is not None]
+        if calls:
+            now_ms = self.clock.now().timestamp() * 1000
+            latencies_s = tuple((now_ms - unix_ms_in(row.id)) / 1000 for row in calls)
+            self.emit(CallsMade(Counter(type(row.said).__name__ for row in calls), latencies_s))
+        for reason, count in Counter(row.to.reason for row in mine if isinstance(row.to, Bury)).items():
+            self.emit(DeadLettered(count, reason))
+        for reason, count in Counter(row.to.reason for row in mine if isinstance(row.to, Doubt)).items():
+            self.emit(DoubtOpened(count, reason))
 
 
 def _ids(row: Settled) -> Sequence[DeliveryId]:
