@@ -24,7 +24,7 @@ async function call(path, options) {
 }
 
 function clock(text) {
-  return new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 }
 
 function told(answered) {
@@ -38,8 +38,8 @@ function row(item) {
     element("span", { className: "to", textContent: item.to }),
     element("time", { textContent: clock(item.accepted_at), dateTime: item.accepted_at }),
     element("span", { className: "title", textContent: title }),
-    told(item.answered),
-    element("span", { className: "snippet", textContent: item.title ? item.snippet : "" }));
+    element("span", { className: "marks" }, element("span", { className: "badge", textContent: item.provider }), told(item.answered)));
+  if (item.title && item.snippet) button.append(element("span", { className: "snippet", textContent: item.snippet }));
   button.addEventListener("click", () => read(item));
   const line = element("li", {}, button);
   line.dataset.id = item.id;
