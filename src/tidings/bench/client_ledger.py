@@ -1,7 +1,7 @@
 """The client's ledger on disk: 44 bytes for every notification that was asked for."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -87,6 +87,6 @@ def read(path: Path) -> Iterator[Asked]:
         yield Asked(key, status, due_ns, answered_ns, None if id_ == _NO_ID else id_)
 
 
-def calls(path: Path) -> list[Call]:
+def as_calls(asked: Iterable[Asked]) -> list[Call]:
     """The same, as the ledger check takes it."""
-    return [Call(asked.key, asked.status, asked.id) for asked in read(path)]
+    return [Call(one.key, one.status, one.id) for one in asked]

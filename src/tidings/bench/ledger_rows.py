@@ -103,15 +103,15 @@ async def _has_table(connection: "asyncpg.Connection[Any]", name: str) -> bool:
 
 async def _read_tables(connection: "asyncpg.Connection[Any]", since: UUID) -> Database:
     return Database(
-        dict(await _copy(connection, *_NOTIFICATIONS, since)),
-        {id_: Delivery(*rest) for id_, *rest in await _copy(connection, *_DELIVERIES, since)},
-        dict(await _copy(connection, *_DISPATCHES, since)),
-        {(id_, n): Attempt(account, sent) for id_, n, account, sent in await _copy(connection, *_ATTEMPTS, since)},
-        [Receipt(*row) for row in await _copy(connection, *_RECEIPTS, since)],
+        dict(await copy_rows(connection, *_NOTIFICATIONS, since)),
+        {id_: Delivery(*rest) for id_, *rest in await copy_rows(connection, *_DELIVERIES, since)},
+        dict(await copy_rows(connection, *_DISPATCHES, since)),
+        {(id_, n): Attempt(account, sent) for id_, n, account, sent in await copy_rows(connection, *_ATTEMPTS, since)},
+        [Receipt(*row) for row in await copy_rows(connection, *_RECEIPTS, since)],
     )
 
 
-async def _copy(
+async def copy_rows(
     connection: "asyncpg.Connection[Any]", query: str, row: struct.Struct, since: UUID
 ) -> Iterator[tuple[Any, ...]]:
     copied = bytearray()
