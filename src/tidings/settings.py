@@ -1,15 +1,18 @@
 """The only reader of environment and files.
 
-A setting comes from the flags, else from ``TIDINGS_*``, else from ``tidings.toml``, else from the packaged
-``settings.default.toml``, which is the manual. To add one: a line there and a field here.
+A setting comes from the flags, else from ``TIDINGS_*``, else from ``tidings.toml``, else from what a running ``tidings
+up`` left in the data directory, else from the packaged ``settings.default.toml``, which is the manual. To add one: a
+line there and a field here.
 """
 
 import json
+import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import reduce
 from importlib.resources import files
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -107,6 +110,16 @@ class DoubtSettings(_Group, frozen=True):
     at_most_s: float
 
 
+class SandboxSettings(_Group, frozen=True):
+    """``provider_ports`` and ``receipts_urls`` hold words of the form ``name=value``; see ``pairs``."""
+
+    host: str
+    port: int
+    provider_ports: tuple[str, ...]
+    receipts_urls: tuple[str, ...]
+    lean: bool
+
+
 class RelaySettings(_Group, frozen=True):
     sweep_s: float
     partitions_ahead_days: int
@@ -128,6 +141,11 @@ class DurabilitySettings(_Group, frozen=True):
 
 class LogSettings(_Group, frozen=True):
     level: Literal["debug", "info", "warning", "error"]
+
+
+class TestSettings(_Group, frozen=True):
+    enabled: bool
+    fault_point: str
 
 
 class UpSettings(_Group, frozen=True):
@@ -163,10 +181,12 @@ class Settings(_Group, frozen=True):
     ops: OpsSettings
     worker: WorkerSettings
     doubt: DoubtSettings
+    sandbox: SandboxSettings
     relay: RelaySettings
     retention: RetentionSettings
     durability: DurabilitySettings
     log: LogSettings
+    test: TestSettings
     up: UpSettings
     sources: dict[str, str]
 
@@ -185,14 +205,34 @@ def load(flags: Mapping[str, Any], env: Mapping[str, str], cwd: Path) -> Setting
     """
     values = _flat(_defaults())
     known, sources = frozenset(values), dict[str, str]()
-    for layer in (_from_file(flags, env, cwd), _from_environment(env), _from_flags(flags)):
-        for key, value, source in layer:
-            if key not in known:
-                raise SettingsError(_unknown(key, source, known))
+    for key, value, source in chain(_from_file(flags, env, cwd), _from_environment(env), _from_flags(flags)):
+        if key not in known:
+            raise SettingsError(_unknown(key, source, known))
+        values[key], sources[key] = value, source
+    values["data_dir"] = str(cwd / Path(str(values["data_dir"])).expanduser())
+    for key, value, source in _from_data_dir(Path(values["data_dir"]), values["control_dsn"]):
+        if key in known - sources.keys():
             values[key], sources[key] = value, source
-    settings = _typed(values, sources, cwd)
+    settings = _typed(values, sources)
     _check(settings)
     return settings
+
+
+def current(flags: Mapping[str, Any]) -> Settings:
+    """``load`` with the environment and the directory of this process."""
+    return load(flags, os.environ, Path.cwd())
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment of a child that must have the same settings as its parent."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    given = {env_name(key): env_value(_value(settings, key)) for key in settings.sources}
+    return inherited | given | {env_name("data_dir"): str(settings.data_dir)}
+
+
+def pairs(words: Iterable[str]) -> dict[str, str]:
+    """Words of the form ``name=value`` as a mapping."""
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def env_name(key: str) -> str:
@@ -239,6 +279,23 @@ def _from_flags(flags: Mapping[str, Any]) -> Layer:
             yield key, value, "--" + key.rpartition(".")[2].replace("_", "-")
 
 
+def _from_data_dir(data_dir: Path, control_dsn: str) -> Layer:
+    """Where ``tidings up`` keeps its databases, unless we were told to use others."""
+    key, run = data_dir / "master_key", data_dir / "run.json"
+    if key.is_file():
+        yield "master_key", key.read_text().strip(), str(key)
+    if run.is_file():
+        found = msgspec.json.decode(run.read_bytes(), type=_RunFile).settings
+        if control_dsn in ("", found.get("control_dsn")):
+            yield from ((name, value, str(run)) for name, value in found.items())
+
+
+class _RunFile(msgspec.Struct):
+    """The part of ``runtime.rundir.Running`` that concerns settings."""
+
+    settings: dict[str, Any]
+
+
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A tree of tables as dotted keys."""
     flat = dict[str, Any]()
@@ -255,13 +312,12 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _typed(values: dict[str, Any], sources: dict[str, str], cwd: Path) -> Settings:
+def _typed(values: dict[str, Any], sources: dict[str, str]) -> Settings:
     defaults = _flat(_defaults())
     try:
         parsed = {
             key: _listed(key, value) if isinstance(defaults[key], list) else value for key, value in values.items()
         }
-        parsed["data_dir"] = str(cwd / Path(str(values["data_dir"])).expanduser())
         tree = _nested(parsed) | {"sources": sources}
         return msgspec.convert(tree, Settings, strict=False, dec_hook=_special)
     except msgspec.ValidationError as fault:
@@ -301,6 +357,8 @@ def _check(settings: Settings) -> None:
         numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int | float)]
         if any(n < 0 or not isfinite(n) for n in numbers):
             raise SettingsError(f"{key} must be a number from 0 up, and is {value}")
+    if settings.test.fault_point and not settings.test.enabled:
+        raise SettingsError("test.fault_point ends the process and is refused while test.enabled is false")
     worker = settings.worker
     _in_order("worker.fence_s", worker.fence_s, "worker.send_reserve_s", worker.send_reserve_s)
     _in_order("worker.provider_timeout_s", worker.provider_timeout_s, "worker.send_reserve_s", worker.send_reserve_s)

@@ -165,9 +165,17 @@ class Telemetry:
 
 def failure(loop: str, error: BaseException) -> events.LoopFailed:
     """A bug as an event: its type and the frames that led to it, without the message, which could hold values."""
+    return events.LoopFailed(loop, type(error).__qualname__, _frames(error))
+
+
+def adapter_fault(account: int, error: BaseException) -> events.AdapterFault:
+    """The same for a bug in a provider's adapter."""
+    return events.AdapterFault(account, type(error).__qualname__, _frames(error))
+
+
+def _frames(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)[-8:]
-    where = " < ".join(f"{frame.name}:{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
-    return events.LoopFailed(loop, type(error).__qualname__, where)
+    return " < ".join(f"{frame.name}:{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
 
 
 def _adding(counter: Counter, field: str | None) -> Meter:

@@ -70,7 +70,7 @@ class AcceptStore:
 
     async def empty_keys(self, shard: ShardNumber, most: int) -> int:
         """Removes expired keys; returns how many."""
-        async with self._shards.pool(shard).acquire() as connection:
+        async with self._shards.connection(shard) as connection:
             return int((await connection.execute(self._sql["empty_keys"], most)).split()[-1])
 
 

@@ -8,6 +8,9 @@ import asyncpg
 import msgspec
 from xxhash import xxh3_64_intdigest
 
+from tidings.domain.ids import ShardNumber
+from tidings.storage.shards import Shards
+
 Kind = Literal["control", "shard"]
 _LOCK: Final = xxh3_64_intdigest(b"tidings.migrate") >> 1
 _TABLE: Final = """
@@ -68,10 +71,7 @@ async def behind(dsn: str, kind: Kind) -> Sequence[str]:
         await connection.close()
 
 
-async def make_partitions(dsn: str, ahead_days: int) -> int:
+async def make_partitions(shards: Shards, shard: ShardNumber, ahead_days: int) -> int:
     """Partitions from yesterday, for late clocks, to so many days ahead. Returns how many were made."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        return int(await connection.fetchval("SELECT make_partitions(current_date - 1, $1)", ahead_days + 2))
-    finally:
-        await connection.close()
+    rows = await shards.fetch(shard, "SELECT make_partitions(current_date - 1, $1) AS made", ahead_days + 2)
+    return int(rows[0]["made"])

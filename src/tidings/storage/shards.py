@@ -14,16 +14,19 @@ Connection = asyncpg.Connection[asyncpg.Record]
 Pool = asyncpg.Pool[asyncpg.Record]
 PoolConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
-BY_ID: Final[Mapping[str, str]] = {
-    # The pipeline's statements touch few rows by id or walk an index from its head. Statistics of a queue are always
-    # out of date, so the planner is left no other plan, and one plan is made for good: with bounds as parameters it
-    # prunes partitions when it starts.
+ONE_PLAN: Final[Mapping[str, str]] = {
+    # One plan is made for good: with bounds as parameters it prunes partitions when it starts.
     "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+BY_ID: Final[Mapping[str, str]] = {
+    # Statements on the hot rows touch a few by id, or walk an index from its head. Statistics of a queue are always out
+    # of date, so the planner is left no other plan.
+    **ONE_PLAN,
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    "jit": "off",
 }
 _CONNECT_TIMEOUT_S: Final = 5.0
 

@@ -1,0 +1,81 @@
+"""What a process holds of the control database: the catalog, and the live providers of its accounts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tidings.domain.catalog import Account, Catalog
+from tidings.domain.events import StorageAway
+from tidings.ports import Emit, Provider
+
+_LOOK_EVERY_S: Final = 0.5
+
+Read = Callable[[], Awaitable[Catalog]]
+Version = Callable[[], Awaitable[int]]
+Build = Callable[[Account], Provider]
+
+
+class CatalogCache:
+    """The newest catalog that could be read. While the control database is away, the last one serves."""
+
+    def __init__(self, read: Read, version: Version, emit: Emit) -> None:
+        self._read = read
+        self._version = version
+        self._emit = emit
+        self._catalog: Catalog | None = None
+
+    def __call__(self) -> Catalog:
+        if self._catalog is None:
+            raise RuntimeError("the catalog was not loaded")
+        return self._catalog
+
+    async def load(self) -> None:
+        self._catalog = await self._read()
+
+    async def refresh(self) -> bool:
+        """True when it had changed."""
+        if self._catalog is not None and await self._version() == self._catalog.version:
+            return False
+        await self.load()
+        return True
+
+    async def follow(self) -> None:
+        """Looks for changes until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                await self.refresh()
+            except Exception:  # the top of a loop: the last catalog serves until the next look
+                self._emit(StorageAway("catalog"))
+
+
+class LiveProviders:
+    """Implements ``ports.Providers``: one provider for each account, built anew when its settings change."""
+
+    def __init__(self, catalogs: Callable[[], Catalog], build: Build) -> None:
+        self._catalogs = catalogs
+        self._build = build
+        self._live: dict[int, tuple[Account, Provider]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def __call__(self, account_id: int) -> Provider | None:
+        account = self._catalogs().accounts.get(account_id)
+        if account is None:
+            return None
+        known = self._live.get(account_id)
+        if known and known[0] == account:
+            return known[1]
+        provider = self._build(account)
+        self._live[account_id] = (account, provider)
+        if known:
+            self._close_later(known[1])
+        return provider
+
+    async def close(self) -> None:
+        for _, provider in self._live.values():
+            await provider.close()
+
+    def _close_later(self, provider: Provider) -> None:
+        closing = asyncio.get_running_loop().create_task(provider.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

@@ -1,0 +1,69 @@
+"""The worker: a pump for each shard and class, which claims and delivers until it is asked to leave."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tidings.domain.errors import Unavailable
+from tidings.domain.events import StorageAway
+from tidings.domain.ids import ShardNumber
+from tidings.domain.lanes import Class, Lane, class_of
+from tidings.pipeline.deliver import Deliver
+from tidings.ports import Emit, Hints
+from tidings.runtime.telemetry import failure
+
+_AGAIN_S: Final = 0.5
+
+
+@dataclass
+class Worker:
+    """Serves ``lanes`` of all shards. Promotional lanes have pumps of their own, so that nothing transactional ever
+    waits behind them. ``poll_s`` is the longest sleep of a pump that nobody wakes."""
+
+    deliver: Deliver
+    hints: Hints
+    shards: Sequence[ShardNumber]
+    lanes: Sequence[Lane]
+    emit: Emit
+    poll_s: float
+    drain_s: float
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Claims until ``stop``, then finishes what it has: at most ``drain_s``."""
+        groups = [lanes for class_ in Class if (lanes := [lane for lane in self.lanes if class_of(lane) == class_])]
+        pumps = [asyncio.create_task(self._pump(shard, lanes)) for shard in self.shards for lanes in groups]
+        await stop.wait()
+        await self._leave(pumps)
+
+    async def _pump(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
+        while not self.deliver.stopping:
+            try:
+                more = await self.deliver.round(shard, lanes)
+            except Unavailable:
+                self.emit(StorageAway("pump"))
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            except Exception as fault:  # the top of a loop: what it held becomes due again by itself
+                self.emit(failure("pump", fault))
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if not more:
+                await self.hints.wait(shard, lanes, self.poll_s)
+
+    async def _leave(self, pumps: Sequence["asyncio.Task[None]"]) -> None:
+        """No new claims; marked calls end, untouched claims go back."""
+        self.deliver.stopping = True
+        try:
+            async with asyncio.timeout(self.drain_s):
+                await self._pumps_end(pumps)
+                await self.deliver.send.drain()
+        except TimeoutError:
+            return
+
+    async def _pumps_end(self, pumps: Sequence["asyncio.Task[None]"]) -> None:
+        """A pump in a round gives back what it has not marked; one that sleeps is woken for good."""
+        _, late = await asyncio.wait(pumps, timeout=min(self.poll_s, self.drain_s / 2))
+        for pump in late:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)

@@ -1,0 +1,304 @@
+"""The only module that knows all concrete classes: from settings to a role that runs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from starlette.types import ASGIApp
+
+from tidings.channels.registry import build_channels
+from tidings.domain.doubt import Doubts
+from tidings.domain.lanes import Lane, lane_named, sending_lanes
+from tidings.hints.poll import Unwoken, WakeByValkey
+from tidings.pipeline.accept import Accept, AcceptLimits
+from tidings.pipeline.deliver import Deliver, DeliverLimits
+from tidings.pipeline.doubt import ResolveDoubt
+from tidings.pipeline.receipts import FileReceipts
+from tidings.pipeline.room import Room
+from tidings.pipeline.send import Send, SendLimits
+from tidings.pipeline.settle import Settle
+from tidings.pipeline.sweep import Sweep
+from tidings.ports import Emit, Hints, Reach
+from tidings.providers import registry as providers
+from tidings.runtime.catalog import CatalogCache, LiveProviders
+from tidings.runtime.clock import RandomSource, SystemClock
+from tidings.runtime.faults import kill_at, nowhere
+from tidings.runtime.ops import Check
+from tidings.runtime.relay import Relay
+from tidings.runtime.renderer import ChildRenderer
+from tidings.runtime.telemetry import Telemetry, adapter_fault
+from tidings.runtime.worker import Worker
+from tidings.settings import Settings
+from tidings.storage.accepting import AcceptStore
+from tidings.storage.control import Control
+from tidings.storage.dispatches import DispatchStore
+from tidings.storage.migrate import make_partitions, migrate
+from tidings.storage.people import People
+from tidings.storage.queries import Queries
+from tidings.storage.receipts import ReceiptStore
+from tidings.storage.secrets import Secrets
+from tidings.storage.shards import BY_ID, ONE_PLAN, Shards, open_pool
+from tidings.web.app import build_app
+from tidings.web.edge import ChannelRules, Edge, Limits
+
+_SETTLE_BATCH: Final = 200
+_SIDE_BY_SIDE: Final = 2
+_DOUBTS_TOGETHER: Final = 200
+_START_AGAIN_S: Final = 0.5
+
+
+@dataclass
+class Core:
+    """What every role has."""
+
+    settings: Settings
+    telemetry: Telemetry
+    stack: AsyncExitStack
+    secrets: Secrets
+    control: Control
+    catalog: CatalogCache
+    providers: LiveProviders
+    hints: Hints
+    clock: SystemClock
+    random: RandomSource
+    reach: Reach
+
+    @property
+    def emit(self) -> Emit:
+        return self.telemetry.emit
+
+    async def shards(self, size: int, commit: str, plan: Mapping[str, str]) -> Shards:
+        """Pools whose commits are as durable as ``commit`` (a value of synchronous_commit) says."""
+        dsns = self.settings.shard_dsns
+        shards = await Shards.open(dsns, size, {**plan, "synchronous_commit": commit})
+        self.stack.push_async_callback(shards.close)
+        return shards
+
+
+@asynccontextmanager
+async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False) -> AsyncIterator[Core]:
+    """``listen``: somebody here waits for hints. Waits for the control database when it is not there yet."""
+    async with AsyncExitStack() as stack:
+        secrets = Secrets(settings.master_key)
+        pool = await open_pool(settings.control_dsn, 4, {})
+        stack.callback(pool.terminate)
+        control = Control(pool, secrets)
+        catalog = CatalogCache(control.catalog, control.version, telemetry.emit)
+        await _loaded(catalog)
+        following = asyncio.create_task(catalog.follow())
+        stack.callback(following.cancel)
+        live = LiveProviders(catalog, providers.build)
+        stack.push_async_callback(live.close)
+        yield Core(
+            settings=settings,
+            telemetry=telemetry,
+            stack=stack,
+            secrets=secrets,
+            control=control,
+            catalog=catalog,
+            providers=live,
+            hints=await _hints(settings, stack, listen=listen),
+            clock=SystemClock(),
+            random=RandomSource(),
+            reach=kill_at(settings.test.fault_point) if settings.test.fault_point else nowhere,
+        )
+
+
+async def _loaded(catalog: CatalogCache) -> None:
+    while True:
+        try:
+            return await catalog.load()
+        except OSError:
+            await asyncio.sleep(_START_AGAIN_S)
+
+
+async def _hints(settings: Settings, stack: AsyncExitStack, *, listen: bool) -> Hints:
+    if not settings.valkey_url:
+        return Unwoken()
+    hints = WakeByValkey(settings.valkey_url)
+    hints.start(listen=listen)
+    stack.push_async_callback(hints.close)
+    return hints
+
+
+async def build_api(core: Core) -> tuple[ASGIApp, Accept]:
+    """The HTTP edge, and the acceptor behind it to drain before the end."""
+    settings, durability = core.settings, core.settings.durability
+    lock_timeout = {"lock_timeout": f"{int(settings.api.lock_timeout_s * 1000)}ms"}
+    side_by_side = settings.api.flushes_side_by_side
+    accepting = await core.shards(side_by_side + 1, durability.accept, {**ONE_PLAN, **lock_timeout})
+    filing = await core.shards(_SIDE_BY_SIDE + 1, durability.receipts, ONE_PLAN)
+    plain = await core.shards(4, durability.accept, {"statement_timeout": "10s"})
+    accept = Accept(
+        acceptor=AcceptStore(accepting, settings.retention.idempotency_s, settings.retention.deduplication_s),
+        hints=core.hints,
+        catalogs=core.catalog,
+        clock=core.clock,
+        emit=core.emit,
+        random_bits=core.random.bits_62,
+        address_hash=core.secrets.address_hash,
+        limits=AcceptLimits(settings.api.flush_max, side_by_side, settings.api.deadline_s),
+        reach=core.reach,
+    )
+    renderer = _renderer(core)
+    edge = Edge(
+        catalogs=core.catalog,
+        accept=accept,
+        file_receipts=FileReceipts(ReceiptStore(filing), core.control.file_stray, core.catalog, core.emit),
+        dispatches=DispatchStore(plain, plain, settings.worker.lease_s, settings.worker.send_reserve_s),
+        queries=Queries(plain, core.catalog),
+        people=People(plain, core.catalog, core.secrets.address_hash),
+        control=core.control,
+        providers=core.providers,
+        channels={name: ChannelRules(channel.normal, channel.check) for name, channel in build_channels().items()},
+        check_template=renderer.check,
+        clock=core.clock,
+        pepper=core.secrets.pepper,
+        emit=core.emit,
+        ready=partial(missing, accepting),
+        metrics=core.telemetry.exposition,
+        limits=Limits(settings.api.max_body_bytes, settings.api.max_batch_body_bytes, batch=settings.api.max_batch),
+    )
+    return build_app(edge), accept
+
+
+def _renderer(core: Core) -> ChildRenderer:
+    renderer = ChildRenderer(core.control.template_source, core.emit)
+    core.stack.push_async_callback(renderer.close)
+    return renderer
+
+
+async def build_worker(core: Core) -> tuple[Worker, Shards]:
+    """A worker, and the shards it must reach to be ready."""
+    settings, durability = core.settings.worker, core.settings.durability
+    quick = await core.shards(8, durability.claim, BY_ID)
+    durable = await core.shards(4, durability.mark, BY_ID)
+    dispatches = DispatchStore(quick, durable, settings.lease_s, settings.send_reserve_s)
+    settle = _settle(core, dispatches)
+    send = Send(
+        providers=core.providers,
+        settle=settle,
+        clock=core.clock,
+        emit=core.emit,
+        adapter_fault=adapter_fault,
+        luck=core.random.luck,
+        limits=SendLimits(settings.fence_s, settings.account_pause_s, settings.retry_schedule_s),
+        room=Room(settings.concurrency),
+        reach=core.reach,
+    )
+    deliver = Deliver(
+        dispatches=dispatches,
+        settle=settle,
+        send=send,
+        renderer=_renderer(core),
+        shapes={name: channel.shape for name, channel in build_channels().items()},
+        catalogs=core.catalog,
+        clock=core.clock,
+        emit=core.emit,
+        new_token=core.random.token,
+        limits=DeliverLimits(settings.claim_limit, settings.mark_limit, settings.quarantine_after_claims),
+        reach=core.reach,
+    )
+    worker = Worker(
+        deliver=deliver,
+        hints=core.hints,
+        shards=quick.numbers,
+        lanes=lanes_of(settings.lanes),
+        emit=core.emit,
+        poll_s=settings.poll_s,
+        drain_s=settings.drain_s,
+    )
+    return worker, quick
+
+
+def lanes_of(names: Sequence[str]) -> Sequence[Lane]:
+    """Raises ValueError for a lane that does not exist."""
+    return [lane_named(name) for name in names] or sending_lanes()
+
+
+def _settle(core: Core, dispatches: DispatchStore) -> Settle:
+    lease_s = core.settings.worker.lease_s
+    return Settle(dispatches, core.clock, core.emit, _SETTLE_BATCH, _SIDE_BY_SIDE, patience_s=lease_s)
+
+
+async def build_relay(core: Core) -> tuple[Relay, Shards]:
+    """A relay, and the shards it must reach to be ready."""
+    settings = core.settings
+    quick = await core.shards(4, settings.durability.settle, BY_ID)
+    plain = await core.shards(2, settings.durability.settle, {})
+    dispatches = DispatchStore(quick, quick, settings.worker.lease_s, settings.worker.send_reserve_s)
+    doubt = ResolveDoubt(
+        dispatches=dispatches,
+        receipts=ReceiptStore(quick),
+        settle=_settle(core, dispatches),
+        providers=core.providers,
+        catalogs=core.catalog,
+        hints=core.hints,
+        emit=core.emit,
+        new_token=core.random.token,
+        rules=Doubts(settings.doubt.settle_s, settings.doubt.look_up_s, settings.worker.retry_schedule_s),
+        limit=_DOUBTS_TOGETHER,
+    )
+    keys = AcceptStore(plain, settings.retention.idempotency_s, settings.retention.deduplication_s)
+    sweep = Sweep(
+        empty_keys=keys.empty_keys,
+        make_partitions=partial(make_partitions, plain),
+        clock=core.clock,
+        emit=core.emit,
+        keys_batch=settings.relay.keys_empty_batch,
+        ahead_days=settings.relay.partitions_ahead_days,
+    )
+    return Relay(doubt, sweep, core.hints, quick.numbers, core.emit, settings.relay.sweep_s), quick
+
+
+async def missing(shards: Shards) -> Mapping[str, str]:
+    """The shards that do not answer, with the reason."""
+    faults = dict[str, str]()
+    for shard in shards.numbers:
+        try:
+            await shards.fetch(shard, "SELECT 1")
+        except Exception as fault:
+            faults[f"shard_{shard}"] = type(fault).__name__
+    return faults
+
+
+def checks(shards: Shards) -> Mapping[str, Check]:
+    """What ``/readyz`` really tries."""
+
+    def check(shard: int) -> Check:
+        async def answers() -> None:
+            await shards.fetch(shards.numbers[shard], "SELECT 1")
+
+        return answers
+
+    return {f"shard_{shard}": check(shard) for shard in shards.numbers}
+
+
+async def migrate_all(settings: Settings) -> Mapping[str, Sequence[str]]:
+    """Applies what is missing in the control database and every shard, and spreads the slots on the first run."""
+    applied = {"control": await migrate(settings.control_dsn, "control")}
+    for number, dsn in enumerate(settings.shard_dsns):
+        applied[f"shard {number}"] = await migrate(dsn, "shard")
+    shards = await Shards.open(settings.shard_dsns, 1, {})
+    pool = await open_pool(settings.control_dsn, 1, {})
+    try:
+        for shard in shards.numbers:
+            await make_partitions(shards, shard, settings.relay.partitions_ahead_days)
+        await Control(pool, Secrets(settings.master_key)).spread_slots(len(settings.shard_dsns))
+    finally:
+        await shards.close()
+        pool.terminate()
+    return applied
+
+
+@asynccontextmanager
+async def control_of(settings: Settings) -> AsyncIterator[Control]:
+    """The control database, for commands."""
+    pool = await open_pool(settings.control_dsn, 2, {})
+    try:
+        yield Control(pool, Secrets(settings.master_key))
+    finally:
+        pool.terminate()
