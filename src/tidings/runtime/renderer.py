@@ -44,6 +44,12 @@ class RendererSettings(msgspec.Struct, frozen=True):
 DEFAULTS: Final = RendererSettings()
 
 
+class Envelope(msgspec.Struct):
+    """What the worker itself reads of a payload; its data is the child's to read."""
+
+    reply_to: str | None = None
+
+
 class Work(msgspec.Struct):
     """One batch on its way: what was asked, what is answered, by place, and what is left."""
 
@@ -76,6 +82,7 @@ class ChildRenderer:
         self._link: Link | None = None
         self._shelf = self._empty_shelf()
         self._payloads = msgspec.json.Decoder(Payload)
+        self._envelopes = msgspec.json.Decoder(Envelope)
 
     @property
     def pid(self) -> int | None:
@@ -101,7 +108,7 @@ class ChildRenderer:
                     await self._advance(work)
         return [work.done[place] for place in range(len(batch))]
 
-    async def check(self, source: TemplateSource) -> Sequence[Fault]:
+    async def check(self, source: TemplateSource) -> list[Fault]:
         """Compiles every part, overrides included; what is wrong, nothing when it can be saved."""
         parts = [Part(pointer, text, part in MARKUP) for pointer, part, text in every_part(source)]
         async with self._turn:
@@ -120,7 +127,8 @@ class ChildRenderer:
         places, order = await self._order(work)
         if places:
             answers, end = await link.render(order, self._settings.waits.item_s)
-            work.done.update(zip(places, map(_rendered, answers), strict=False))
+            for place, answer in zip(places, answers, strict=False):
+                work.done[place] = self._rendered(work.asked[place], answer)
             if end is not None:
                 self._gone(end)
                 self._judge(work, places, len(answers), end)
@@ -204,17 +212,18 @@ class ChildRenderer:
 
     def _inline(self, request: RenderRequest) -> Rendered:
         try:
-            content = self._payloads.decode(request.payload).content
+            payload = self._payloads.decode(request.payload)
         except msgspec.MsgspecError as error:
             return Rendered(fault=f"the content cannot be read: {error}")
-        if content is None:
+        if payload.content is None:
             return Rendered(fault="there is neither a template nor content")
-        return Rendered(content=content_for(content, request.channel))
+        return Rendered(content=content_for(payload.content, request.channel), reply_to=payload.reply_to)
+
+    def _rendered(self, request: RenderRequest, answer: Content | str) -> Rendered:
+        if isinstance(answer, str):
+            return Rendered(fault=answer)
+        return Rendered(content=answer, reply_to=self._envelopes.decode(request.payload).reply_to)
 
 
 def _key(request: RenderRequest) -> Key:
     return request.template_version, request.channel
-
-
-def _rendered(answer: Content | str) -> Rendered:
-    return Rendered(fault=answer) if isinstance(answer, str) else Rendered(content=answer)
