@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from tidings.channels.registry import build_channels
+from tidings.channels import registry as channels
 from tidings.domain.doubt import Doubts
 from tidings.domain.lanes import Lane, lane_named, sending_lanes
 from tidings.hints.poll import Unwoken, WakeByValkey
@@ -124,8 +124,8 @@ async def _hints(settings: Settings, stack: AsyncExitStack, *, listen: bool) -> 
     return hints
 
 
-async def build_api(core: Core) -> tuple[ASGIApp, Accept]:
-    """The HTTP edge, and the acceptor behind it to drain before the end."""
+async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
+    """The HTTP edge, the acceptor behind it to drain before the end, and the shards it must reach to be ready."""
     settings, durability = core.settings, core.settings.durability
     lock_timeout = {"lock_timeout": f"{int(settings.api.lock_timeout_s * 1000)}ms"}
     side_by_side = settings.api.flushes_side_by_side
@@ -153,7 +153,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept]:
         people=People(plain, core.catalog, core.secrets.address_hash),
         control=core.control,
         providers=core.providers,
-        channels={name: ChannelRules(channel.normal, channel.check) for name, channel in build_channels().items()},
+        channels={name: ChannelRules(plugin.address, plugin.shape) for name, plugin in channels.build().items()},
         check_template=renderer.check,
         clock=core.clock,
         pepper=core.secrets.pepper,
@@ -162,7 +162,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept]:
         metrics=core.telemetry.exposition,
         limits=Limits(settings.api.max_body_bytes, settings.api.max_batch_body_bytes, batch=settings.api.max_batch),
     )
-    return build_app(edge), accept
+    return build_app(edge), accept, accepting
 
 
 def _renderer(core: Core) -> ChildRenderer:
@@ -194,7 +194,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
         settle=settle,
         send=send,
         renderer=_renderer(core),
-        shapes={name: channel.shape for name, channel in build_channels().items()},
+        shapes={name: plugin.shape for name, plugin in channels.build().items()},
         catalogs=core.catalog,
         clock=core.clock,
         emit=core.emit,

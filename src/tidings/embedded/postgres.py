@@ -99,7 +99,7 @@ class Postgres(msgspec.Struct, frozen=True):
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once it takes connections, recovery included. Raises TimeoutError."""
-        await until(self._answers, timeout_s)
+        await until(self.answers, timeout_s)
 
     async def create_databases(self, names: Sequence[str]) -> None:
         """Those that do not exist yet."""
@@ -112,7 +112,7 @@ class Postgres(msgspec.Struct, frozen=True):
         finally:
             await connection.close()
 
-    async def _answers(self) -> bool:
+    async def answers(self) -> bool:
         try:
             connection = await asyncpg.connect(self.dsn("postgres"))
         except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError):
@@ -132,7 +132,7 @@ def prepare(data_dir: Path, *, predecessor_s: float = 30.0) -> Postgres:
     Waits up to ``predecessor_s`` for one that is still leaving after its parent was killed. Raises CannotRun.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    data = data_dir.resolve() / "postgres"
+    data = files(data_dir)
     account = choose(data)
     server = Postgres(data, _socket_directory(data, account), programs(account), account)
     if not data.exists():
@@ -144,13 +144,24 @@ def prepare(data_dir: Path, *, predecessor_s: float = 30.0) -> Postgres:
     return server
 
 
+def files(data_dir: Path) -> Path:
+    """PostgreSQL's part of a data directory."""
+    return data_dir.resolve() / "postgres"
+
+
 def socket_path(data: Path) -> Path:
     """Where the sockets of the server with these files are: short, and the same at each start."""
     return _SHORT / f"tidings-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
 
 
+def sockets_for(data_dir: Path) -> Path:
+    """The private directory for the sockets of all embedded servers of a data directory. Raises CannotRun."""
+    data = files(data_dir)
+    return _socket_directory(data, choose(data))
+
+
 def _socket_directory(data: Path, account: Account) -> Path:
-    """Open to the account and to us alone."""
+    """Made if need be, and open to the account and to us alone. Raises CannotRun."""
     path = socket_path(data)
     try:
         path.mkdir(mode=0o700)

@@ -49,9 +49,9 @@ class Valkey(msgspec.Struct, frozen=True):
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once it answers. Raises TimeoutError."""
-        await until(self._answers, timeout_s)
+        await until(self.answers, timeout_s)
 
-    async def _answers(self) -> bool:
+    async def answers(self) -> bool:
         try:
             async with Redis.from_url(self.url) as client:
                 return bool(await client.ping())

@@ -1,14 +1,17 @@
 """Child processes that cannot outlive their parent."""
 
 import asyncio
+import contextlib
 import ctypes
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
-from typing import Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -21,13 +24,13 @@ class Program(msgspec.Struct, frozen=True):
 
     ``env`` is its whole environment. ``user`` is an account name, None for our own. ``stop`` asks it to leave in
     order; ``orphaned`` is what the kernel sends it when the parent dies, however that dies. Its output is appended to
-    ``log``.
+    ``log``, None: to our stderr.
     """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    log: Path
+    log: Path | None
     cwd: Path | None = None
     user: str | None = None
     group: int | None = None
@@ -40,8 +43,7 @@ def spawn(program: Program) -> Popen[bytes]:
 
     Raises OSError when it cannot be executed.
     """
-    _keep_small(program.log)
-    with program.log.open("ab") as log:
+    with _opened(program.log) as log:
         return Popen(
             program.argv,
             stdin=DEVNULL,
@@ -112,6 +114,9 @@ def wheel(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _keep_small(log: Path) -> None:
+def _opened(log: Path | None) -> AbstractContextManager[IO[Any]]:
+    if log is None:
+        return contextlib.nullcontext(sys.stderr)
     if log.exists() and log.stat().st_size > _LOG_MAX_BYTES:
         log.replace(log.with_suffix(log.suffix + ".1"))
+    return log.open("ab")

@@ -9,7 +9,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from tidings.domain.ids import ShardNumber
-from tidings.storage.shards import Shards
+from tidings.storage.shards import Connection, Shards
 
 Kind = Literal["control", "shard"]
 _LOCK: Final = xxh3_64_intdigest(b"tidings.migrate") >> 1
@@ -50,7 +50,7 @@ async def migrate(dsn: str, kind: Kind, upto: int | None = None) -> Sequence[str
         await connection.close()
 
 
-async def _apply(connection: asyncpg.Connection[asyncpg.Record], migration: Migration) -> None:
+async def _apply(connection: Connection, migration: Migration) -> None:
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '5s'")
         await connection.execute(migration.sql)

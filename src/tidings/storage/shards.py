@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import asyncpg.pool
@@ -10,9 +10,9 @@ import asyncpg.pool
 from tidings.domain.errors import Unavailable
 from tidings.domain.ids import ShardNumber
 
-Connection = asyncpg.Connection[asyncpg.Record]
-Pool = asyncpg.Pool[asyncpg.Record]
-PoolConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+PoolConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 ONE_PLAN: Final[Mapping[str, str]] = {
     # One plan is made for good: with bounds as parameters it prunes partitions when it starts.

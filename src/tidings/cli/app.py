@@ -1,0 +1,91 @@
+"""The table of commands, and how they end: 0 done, 1 failed, 2 wrong usage, 3 unreachable."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Final
+
+import typer
+
+from tidings.runtime.rundir import AlreadyRunning
+from tidings.settings import SettingsError
+
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "up": "tidings.cli.up:up",
+    }
+)
+"""Name of the command → the function, or the ``typer.Typer`` of a family, that does it. Only the module of the command
+that was asked for is imported, so that a role does not pay for all the others."""
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where `tidings up` keeps everything.", show_default="./.tidings")
+]
+Config = Annotated[Path | None, typer.Option("--config", help="The settings file.", show_default="./tidings.toml")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
+
+
+class Failed(Exception):
+    """The command could not do what it was asked; the message says why."""
+
+    code = 1
+
+
+class Unreachable(Failed):
+    """What the command needs does not answer."""
+
+    code = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits. The message of an expected failure is one line on stderr; a bug has its traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        build(words)(args=words, prog_name="tidings")
+    except (Failed, AlreadyRunning, SettingsError) as fault:
+        sys.stderr.write(f"tidings: {fault}\n")
+        sys.exit(_code(fault))
+
+
+def build(words: Sequence[str]) -> typer.Typer:
+    """The application, with the one command that ``words`` begin with, or with all when that is none of them."""
+    app = typer.Typer(
+        name="tidings",
+        help="A self-hosted notification system.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name in [word for word in words[:1] if word in COMMANDS] or COMMANDS:
+        _add(app, name)
+    return app
+
+
+def _add(app: typer.Typer, name: str) -> None:
+    module, _, attribute = COMMANDS[name].partition(":")
+    command = getattr(import_module(module), attribute)
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
+
+
+def _root(
+    show_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Say which version this is.")] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"tidings {version('tidings')}")
+        raise typer.Exit
+
+
+def _code(fault: Exception) -> int:
+    match fault:
+        case SettingsError():
+            return 2
+        case Failed():
+            return fault.code
+    return 1

@@ -1,0 +1,30 @@
+"""``tidings migrate``: the schema of the control database and every shard."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tidings import wiring
+from tidings.cli.app import Config, Json, Unreachable
+from tidings.settings import load
+
+
+def migrate(config: Config = None, as_json: Json = False) -> None:
+    """Apply what is missing. Safe to repeat, and to run from several places at once."""
+    settings = load({"config": config}, os.environ, Path.cwd())
+    try:
+        applied = asyncio.run(wiring.migrate_all(settings))
+    except OSError as fault:
+        raise Unreachable(f"a database does not answer: {fault}") from fault
+    if as_json:
+        typer.echo(msgspec.json.encode(applied))
+        return
+    table = Table("database", "applied")
+    for database, names in applied.items():
+        table.add_row(database, ", ".join(name.replace("_", " ") for name in names) or "up to date")
+    Console().print(table)

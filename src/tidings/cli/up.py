@@ -1,0 +1,225 @@
+"""``tidings up``: the whole system in one command, supervised.
+
+PostgreSQL and Valkey → schema → first key and routes → sandbox → API, workers, relay. Stopped in the opposite order.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import psutil
+import typer
+
+from tidings.cli.app import Config, DataDir, Failed, Json
+from tidings.cli.parts import TIDINGS, Roles, free_port, is_free, ops_url, postgres_part, run_once, valkey_part
+from tidings.embedded import postgres
+from tidings.embedded.account import CannotRun
+from tidings.embedded.valkey import Valkey
+from tidings.runtime import rundir
+from tidings.runtime.supervisor import Part, PartFailed, Patience, Supervisor
+from tidings.runtime.telemetry import Telemetry
+from tidings.sandbox.registry import STAND_INS
+from tidings.settings import current, environment_of
+
+SANDBOX_SETTLE_S: Final = 30.0
+CONTROL: Final = "control"
+FOUND: Final = ("control_dsn", "shard_dsns", "valkey_url", "sandbox_url", "public_url", "api.port")
+"""What other commands on the same data directory need to know of this run."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What ``up`` was asked for, beside settings."""
+
+    workers: int = 1
+    sandbox: bool = False
+    demo: bool = False
+    json: bool = False
+    command: Sequence[str] = TIDINGS
+
+
+def up(
+    data_dir: DataDir = None,
+    port: Annotated[int | None, typer.Option(help="The API's port; 0 picks a free one.", show_default="8080")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Send to stand-ins of the providers.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Send a few notifications and show them arrive.")] = False,
+    json: Json = False,
+    config: Config = None,
+) -> None:
+    """The whole system on this machine: database, Valkey, API, workers, relay."""
+    flags = {"data_dir": data_dir and str(data_dir), "config": config and str(config), "api.port": port}
+    run(Options(workers, sandbox, demo, json), flags)
+
+
+def run(options: Options, flags: dict[str, Any]) -> None:
+    """Until SIGTERM or Ctrl-C; a second one does not wait for anybody. Raises Failed and AlreadyRunning."""
+    data_dir = current(flags).data_dir
+    with rundir.held(data_dir):
+        rundir.forget(data_dir)
+        try:
+            asyncio.run(System(options, flags).run())
+        except (CannotRun, PartFailed) as fault:
+            raise Failed(str(fault)) from fault
+        finally:
+            rundir.forget(data_dir)
+
+
+class System:
+    """One run. What it finds out, such as ports, becomes flags, and so the settings of its children."""
+
+    def __init__(self, options: Options, flags: dict[str, Any]) -> None:
+        self._options = options
+        self._flags = flags
+        self._settings = current(flags)
+        times = self._settings.up
+        patience = Patience(times.ready_timeout_s, times.restart_first_s, times.restart_most_s)
+        emit = Telemetry("up", self._settings.log.level).emit
+        self._supervisor = Supervisor(patience, emit, self._note)
+        self._ready = self._leaving = False
+
+    async def run(self) -> None:
+        self._obey_signals()
+        try:
+            async with self._supervisor:
+                await self._databases()
+                self._addresses()
+                await self._start_roles()
+                self._ready = True
+                await self._show()
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if not self._leaving:
+                raise
+
+    def _obey_signals(self) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def leave() -> None:
+            if self._leaving or task is None:
+                self._supervisor.kill()
+            else:
+                self._leaving = True
+                task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, leave)
+
+    def _learn(self, **found: Any) -> None:
+        """Names have ``__`` where keys have a dot."""
+        self._flags |= {name.replace("__", "."): value for name, value in found.items()}
+        self._settings = current(self._flags)
+
+    def _is_default(self, key: str) -> bool:
+        return key not in self._settings.sources
+
+    async def _databases(self) -> None:
+        """Our own, unless the settings name others."""
+        data_dir, times, stage = self._settings.data_dir, self._settings.up, list[Part]()
+        server = valkey = None
+        if self._is_default("control_dsn"):
+            server = await asyncio.to_thread(postgres.prepare, data_dir)
+            stage.append(postgres_part(server, data_dir, times))
+        if self._is_default("valkey_url"):
+            valkey = Valkey(postgres.sockets_for(data_dir))
+            stage.append(valkey_part(valkey, data_dir, times))
+        await self._supervisor.start(stage)
+        if valkey is not None:
+            self._learn(valkey_url=valkey.url)
+        if server is not None:
+            shards = [f"shard_{n}" for n in range(times.shards)]
+            await server.create_databases([CONTROL, *shards])
+            self._learn(control_dsn=server.dsn(CONTROL), shard_dsns=[server.dsn(name) for name in shards])
+
+    def _addresses(self) -> None:
+        """The ports of this run, the same for all its restarts; and the key that wraps the others."""
+        port = self._settings.api.port or free_port()
+        if not is_free(port):
+            raise Failed(f"port {port} is taken: choose another with --port, or --port 0 for any")
+        self._learn(api__port=port)
+        if self._is_default("public_url"):
+            self._learn(public_url=self._url)
+        if self._options.sandbox:
+            self._sandbox_addresses()
+        if self._is_default("master_key"):
+            rundir.write_private(self._settings.data_dir / rundir.MASTER_KEY, secrets.token_hex(32))
+            self._learn()
+
+    def _sandbox_addresses(self) -> None:
+        own = self._settings.sandbox.provider_ports or [f"{name}={free_port()}" for name in STAND_INS]
+        self._learn(sandbox__port=self._settings.sandbox.port or free_port(), sandbox__provider_ports=list(own))
+        self._learn(sandbox_url=f"http://{self._settings.sandbox.host}:{self._settings.sandbox.port}")
+        if self._is_default("doubt.settle_s"):
+            self._learn(doubt__settle_s=SANDBOX_SETTLE_S)
+
+    async def _start_roles(self) -> None:
+        """Schema first, then what has to be in it, then those who work with it."""
+        roles = self._roles()
+        await run_once(roles.program("migrate"))
+        await run_once(roles.program("bootstrap"))
+        if self._options.sandbox:
+            await self._supervisor.start([roles.part("sandbox", "sandbox")])
+        workers = [roles.part("worker", "work") for _ in range(self._options.workers)]
+        await self._supervisor.start([roles.part("api", "api"), roles.part("relay", "relay"), *workers])
+
+    def _roles(self) -> Roles:
+        return Roles(
+            command=self._options.command,
+            environment=environment_of(self._settings),
+            logs=self._settings.data_dir / rundir.LOGS,
+            grace_s=self._settings.up.grace_s,
+        )
+
+    @property
+    def _url(self) -> str:
+        return f"http://{self._settings.api.host}:{self._settings.api.port}"
+
+    async def _show(self) -> None:
+        """Machines are told before the demonstration, people after it."""
+        self._note()
+        key = (self._settings.data_dir / rundir.API_KEY).read_text().strip()
+        running = self._running()
+        if self._options.json:
+            fields = ("url", "sandbox_url", "postgres_dsns", "valkey_url", "pids", "ops_urls")
+            told = {"api_key": key} | {name: getattr(running, name) for name in fields}
+            sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+            sys.stdout.flush()
+        if self._options.demo:
+            program = self._roles().program("demo", {"TIDINGS_URL": self._url, "TIDINGS_API_KEY": key})
+            await run_once(msgspec.structs.replace(program, log=None))
+        if not self._options.json:
+            sys.stdout.write(self._greeting())
+            sys.stdout.flush()
+
+    def _greeting(self) -> str:
+        data_dir, sandbox = self._settings.data_dir, self._settings.sandbox_url
+        return (
+            f"\nTidings is running. Ctrl-C stops it.\n  API            {self._url}/api/v1\n"
+            f"  documentation  {self._url}/docs\n"
+            + (f"  sandbox        {sandbox}/\n" if sandbox else "")
+            + f"  key            {data_dir / rundir.API_KEY}\n  logs           {data_dir / rundir.LOGS}\n"
+        )
+
+    def _note(self) -> None:
+        """Rewrites run.json; called whenever a child was replaced."""
+        if self._ready:
+            rundir.note(self._settings.data_dir, self._running())
+
+    def _running(self) -> rundir.Running:
+        settings, children = self._settings, self._supervisor.children()
+        urls = {name: tuple(filter(None, (ops_url(one) for _, one in found))) for name, found in children.items()}
+        return rundir.Running(
+            pid=os.getpid(),
+            started_at=psutil.Process().create_time(),
+            url=self._url,
+            sandbox_url=settings.sandbox_url or None,
+            postgres_dsns=tuple(map(str, (settings.control_dsn, *settings.shard_dsns))),
+            valkey_url=str(settings.valkey_url),
+            pids={name: tuple(pid for pid, _ in found) for name, found in children.items()},
+            ops_urls={name: found for name, found in urls.items() if found},
+            settings={key: self._flags[key] for key in FOUND if key in self._flags},
+        )

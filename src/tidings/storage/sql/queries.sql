@@ -1,0 +1,59 @@
+-- Plain reading, always within one tenant. Lists go from new to old; ids are times, and their bounds choose the
+-- partitions.
+
+-- name: notification
+SELECT id, tenant, user_id, category, template_version, reference, payload, send_at, expires_at, created_at
+FROM notification WHERE id = $1 AND tenant = $2;
+
+-- name: by_user
+-- From one shard, along notification_history.
+SELECT id, tenant, user_id, category, template_version, reference, payload, send_at, expires_at, created_at
+FROM notification
+WHERE slot = $6 AND tenant = $1 AND user_id = $7 AND id >= $2 AND id < $3
+  AND ($4::int IS NULL OR category = $4) AND ($8::text IS NULL OR reference = $8)
+ORDER BY id DESC LIMIT $5;
+
+-- name: by_reference
+SELECT id, tenant, user_id, category, template_version, reference, payload, send_at, expires_at, created_at
+FROM notification
+WHERE tenant = $1 AND id >= $2 AND id < $3 AND ($4::int IS NULL OR category = $4) AND reference = $6
+ORDER BY id DESC LIMIT $5;
+
+-- name: by_time
+SELECT id, tenant, user_id, category, template_version, reference, payload, send_at, expires_at, created_at
+FROM notification
+WHERE tenant = $1 AND id >= $2 AND id < $3 AND ($4::int IS NULL OR category = $4)
+ORDER BY id DESC LIMIT $5;
+
+-- name: deliveries
+-- Where they stand: the delivery's last word, and the dispatch while something is left to do.
+SELECT v.id, v.notification_id, v.channel, v.address, v.status, v.duplicate_possible, v.finished_at, n.send_at,
+       d.state, d.due_at, d.detail, coalesce(v.reason, d.reason) AS reason, now() AS now
+FROM delivery v
+JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $3 AND $4
+LEFT JOIN dispatch d ON d.id = v.id
+WHERE v.notification_id = ANY($1::uuid[]) AND v.tenant = $2 AND v.id BETWEEN $3 AND $4
+ORDER BY v.step, v.channel, v.id;
+
+-- name: attempts
+SELECT delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms, at
+FROM attempt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3 ORDER BY delivery_id, n;
+
+-- name: receipts
+SELECT delivery_id, n, provider, kind, status, reason, occurred_at, received_at
+FROM receipt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3 ORDER BY delivery_id, received_at;
+
+-- name: dead_causes
+SELECT coalesce(d.reason, '') AS cause, v.channel, count(*) AS count, min(d.due_at) AS first_at, max(d.due_at) AS last_at,
+       (array_agg(d.id ORDER BY d.due_at DESC))[1] AS latest
+FROM dispatch d JOIN delivery v ON v.id = d.id
+WHERE d.lane = 3 AND d.state = 4 AND v.tenant = $1
+GROUP BY 1, 2;
+
+-- name: dead
+-- The oldest first.
+SELECT d.id
+FROM dispatch d JOIN delivery v ON v.id = d.id
+WHERE d.lane = 3 AND d.state = 4 AND v.tenant = $1
+  AND ($2::text IS NULL OR coalesce(d.reason, '') = $2) AND ($3::uuid[] IS NULL OR d.id = ANY($3::uuid[]))
+ORDER BY d.due_at LIMIT $4;
