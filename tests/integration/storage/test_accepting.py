@@ -24,8 +24,9 @@ def asked(two: TwoShards, user: str | None, **more: object) -> Acceptance:
         "channels": (Channel.email,),
         "payload": payload(),
         "fingerprint": b"f" * 16,
+        "category": two.catalog.categories[two.tenant, "general"],
     } | more
-    one = Asked(two.tenant, UserId(user) if user else None, category=two.catalog.categories[two.tenant, "general"], **fields)
+    one = Asked(two.tenant, UserId(user) if user else None, **fields)
     return plan(one, datetime.now(UTC), RANDOM.bits_62, two.secrets.address_hash)
 
 
