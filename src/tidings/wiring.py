@@ -9,9 +9,11 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from tidings.channels import registry as channels
+from tidings.channels.base import Plugin
+from tidings.channels.registry import build_channels
 from tidings.domain.doubt import Doubts
-from tidings.domain.lanes import Lane, lane_named, sending_lanes
+from tidings.domain.ids import TenantId
+from tidings.domain.lanes import Channel, Lane, lane_named, sending_lanes
 from tidings.hints.poll import Unwoken, WakeByValkey
 from tidings.pipeline.accept import Accept, AcceptLimits
 from tidings.pipeline.deliver import Deliver, DeliverLimits
@@ -26,10 +28,10 @@ from tidings.providers import registry as providers
 from tidings.runtime.catalog import CatalogCache, LiveProviders
 from tidings.runtime.clock import RandomSource, SystemClock
 from tidings.runtime.faults import kill_at, nowhere
-from tidings.runtime.ops import Check
+from tidings.runtime.ops import Check, Ops
 from tidings.runtime.relay import Relay
 from tidings.runtime.renderer import ChildRenderer
-from tidings.runtime.telemetry import Telemetry, adapter_fault
+from tidings.runtime.telemetry import Telemetry, adapter_fault, failure
 from tidings.runtime.worker import Worker
 from tidings.settings import Settings
 from tidings.storage.accepting import AcceptStore
@@ -42,7 +44,7 @@ from tidings.storage.receipts import ReceiptStore
 from tidings.storage.secrets import Secrets
 from tidings.storage.shards import BY_ID, ONE_PLAN, Shards, open_pool
 from tidings.web.app import build_app
-from tidings.web.edge import ChannelRules, Edge, Limits
+from tidings.web.edge import Edge, Limits
 
 _SETTLE_BATCH: Final = 200
 _SIDE_BY_SIDE: Final = 2
@@ -65,6 +67,11 @@ class Core:
     clock: SystemClock
     random: RandomSource
     reach: Reach
+    channels: Mapping[Channel, Plugin]
+
+    def address_hash(self, tenant: TenantId, channel: Channel, address: str) -> bytes:
+        """Equal for addresses that reach the same recipient."""
+        return self.secrets.address_hash(tenant, channel, self.channels[channel].same(address))
 
     @property
     def emit(self) -> Emit:
@@ -104,6 +111,7 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
             clock=SystemClock(),
             random=RandomSource(),
             reach=kill_at(settings.test.fault_point) if settings.test.fault_point else nowhere,
+            channels=build_channels(),
         )
 
 
@@ -139,27 +147,28 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         clock=core.clock,
         emit=core.emit,
         random_bits=core.random.bits_62,
-        address_hash=core.secrets.address_hash,
+        address_hash=core.address_hash,
         limits=AcceptLimits(settings.api.flush_max, side_by_side, settings.api.deadline_s),
         reach=core.reach,
     )
-    renderer = _renderer(core)
     edge = Edge(
         catalogs=core.catalog,
         accept=accept,
         file_receipts=FileReceipts(ReceiptStore(filing), core.control.file_stray, core.catalog, core.emit),
         dispatches=DispatchStore(plain, plain, settings.worker.lease_s, settings.worker.send_reserve_s),
         queries=Queries(plain, core.catalog),
-        people=People(plain, core.catalog, core.secrets.address_hash),
+        people=People(plain, core.catalog, core.address_hash),
         control=core.control,
         providers=core.providers,
-        channels={name: ChannelRules(plugin.address, plugin.shape) for name, plugin in channels.build().items()},
-        check_template=renderer.check,
+        kinds={name: kind.channel for name, kind in providers.KINDS.items()},
+        channels=core.channels,
+        check_template=_renderer(core).check,
+        reload=core.catalog.load,
         clock=core.clock,
         pepper=core.secrets.pepper,
         emit=core.emit,
-        ready=partial(missing, accepting),
-        metrics=core.telemetry.exposition,
+        failure=failure,
+        ops=Ops(checks(accepting), core.telemetry.exposition, settings.ops.ready_timeout_s),
         limits=Limits(settings.api.max_body_bytes, settings.api.max_batch_body_bytes, batch=settings.api.max_batch),
     )
     return build_app(edge), accept, accepting
@@ -194,7 +203,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
         settle=settle,
         send=send,
         renderer=_renderer(core),
-        shapes={name: plugin.shape for name, plugin in channels.build().items()},
+        shapes={name: plugin.shape for name, plugin in core.channels.items()},
         catalogs=core.catalog,
         clock=core.clock,
         emit=core.emit,
@@ -252,17 +261,6 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
         ahead_days=settings.relay.partitions_ahead_days,
     )
     return Relay(doubt, sweep, core.hints, quick.numbers, core.emit, settings.relay.sweep_s), quick
-
-
-async def missing(shards: Shards) -> Mapping[str, str]:
-    """The shards that do not answer, with the reason."""
-    faults = dict[str, str]()
-    for shard in shards.numbers:
-        try:
-            await shards.fetch(shard, "SELECT 1")
-        except Exception as fault:
-            faults[f"shard_{shard}"] = type(fault).__name__
-    return faults
 
 
 def checks(shards: Shards) -> Mapping[str, Check]:

@@ -16,6 +16,13 @@ from tidings.settings import SettingsError
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "up": "tidings.cli.up:up",
+        "api": "tidings.cli.roles:api",
+        "work": "tidings.cli.roles:work",
+        "relay": "tidings.cli.roles:relay",
+        "sandbox": "tidings.cli.roles:sandbox",
+        "migrate": "tidings.cli.migrate:migrate",
+        "bootstrap": "tidings.cli.bootstrap:bootstrap",
+        "demo": "tidings.cli.demo:demo",
     }
 )
 """Name of the command → the function, or the ``typer.Typer`` of a family, that does it. Only the module of the command

@@ -1,8 +1,6 @@
 """``tidings migrate``: the schema of the control database and every shard."""
 
 import asyncio
-import os
-from pathlib import Path
 
 import msgspec
 import typer
@@ -11,12 +9,12 @@ from rich.table import Table
 
 from tidings import wiring
 from tidings.cli.app import Config, Json, Unreachable
-from tidings.settings import load
+from tidings.settings import current
 
 
 def migrate(config: Config = None, as_json: Json = False) -> None:
     """Apply what is missing. Safe to repeat, and to run from several places at once."""
-    settings = load({"config": config}, os.environ, Path.cwd())
+    settings = current({"config": config})
     try:
         applied = asyncio.run(wiring.migrate_all(settings))
     except OSError as fault:

@@ -19,7 +19,7 @@ from tidings.runtime.ops import Check, Ops
 from tidings.runtime.telemetry import Telemetry, failure
 from tidings.sandbox.app import SandboxConfig
 from tidings.sandbox.app import run as run_sandbox
-from tidings.settings import Settings, load
+from tidings.settings import Settings, current
 
 OpsPort = Annotated[int | None, typer.Option("--ops-port", help="/healthz, /readyz, /metrics; 0 picks a free one.")]
 Role = Callable[[Settings, Telemetry, asyncio.Event], Awaitable[None]]
@@ -83,7 +83,7 @@ def _pairs(words: list[str] | None) -> Iterator[tuple[str, str]]:
 
 
 def _run(role: str, serve: Role, flags: Mapping[str, Any]) -> None:
-    settings = load(flags, os.environ, Path.cwd())
+    settings = current(dict(flags))
     telemetry = Telemetry(role, settings.log.level)
     telemetry.capture_logging()
     uvloop.run(_until_signalled(role, serve, settings, telemetry))

@@ -3,12 +3,23 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from tidings.domain.catalog import Account
+from tidings.domain.lanes import Channel
 from tidings.ports import Provider
 from tidings.providers.sendgrid import SendGrid
 
-KINDS: Final[Mapping[str, Callable[[Account], Provider]]] = {
-    "sendgrid": SendGrid,
+
+class Kind(msgspec.Struct, frozen=True):
+    """The channel that a provider serves, and how its adapter is made."""
+
+    channel: Channel
+    make: Callable[[Account], Provider]
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "sendgrid": Kind(Channel.email, SendGrid),
 }
 
 
@@ -16,4 +27,4 @@ def build(account: Account) -> Provider:
     """Raises ValueError for a kind that does not exist, or settings that cannot be used."""
     if account.kind not in KINDS:
         raise ValueError(f"no provider of kind {account.kind!r}; there are {', '.join(sorted(KINDS))}")
-    return KINDS[account.kind](account)
+    return KINDS[account.kind].make(account)

@@ -1,0 +1,82 @@
+"""``tidings bootstrap``: what a new system needs before its first notification. Safe to repeat: it only adds.
+
+A tenant and its test twin, a category, a sender, a template, the first key; with a sandbox, accounts that send there.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from tidings import wiring
+from tidings.cli.app import Config
+from tidings.domain.catalog import Catalog
+from tidings.domain.ids import TenantId
+from tidings.domain.lanes import Channel, Class
+from tidings.domain.template import TemplateSource
+from tidings.runtime.rundir import API_KEY, RECEIPTS_URLS, SANDBOX_KEY, write_private
+from tidings.sandbox.app import public_key_base64
+from tidings.settings import Settings, current, pairs
+from tidings.storage.control import Control
+
+TENANT: Final = "default"
+TWIN: Final = "default (test)"
+WELCOME: Final = TemplateSource(
+    subject="Your order {{ order }} is confirmed",
+    text="Hello {{ name }},\n\nthank you for your order {{ order }} of {{ total }}. It is on its way.\n",
+    html=(
+        "<h1>Thank you, {{ name }}!</h1>"
+        "<p>Your order <strong>{{ order }}</strong> of {{ total }} is confirmed and on its way.</p>"
+    ),
+)
+
+
+def bootstrap(config: Config = None) -> None:
+    """Make the first tenant, key, category, sender and template, where they are missing."""
+    asyncio.run(_bootstrap(current({"config": config})))
+
+
+async def _bootstrap(settings: Settings) -> None:
+    async with wiring.control_of(settings) as control:
+        catalog = await control.catalog()
+        live = await _tenant(control, catalog, TENANT)
+        twin = await _tenant(control, catalog, TWIN, twin_of=live)
+        for tenant in (live, twin):
+            await _furnish(control, catalog, tenant)
+            await _accounts(control, settings, tenant)
+        await _receipts(control, settings, live)
+        key = settings.data_dir / API_KEY
+        if not key.exists():
+            write_private(key, await control.create_key(live, "first"))
+
+
+async def _tenant(control: Control, catalog: Catalog, name: str, twin_of: TenantId | None = None) -> TenantId:
+    known = next((tenant.id for tenant in catalog.tenants.values() if tenant.name == name), None)
+    return known or await control.put_tenant(name, twin_of)
+
+
+async def _furnish(control: Control, catalog: Catalog, tenant: TenantId) -> None:
+    for category, class_ in (("general", Class.transactional), ("news", Class.promotional)):
+        if (tenant, category) not in catalog.categories:
+            await control.put_category(tenant, category, class_, [Channel.email])
+    if (tenant, Channel.email) not in catalog.senders:
+        await control.put_sender(tenant, "default", Channel.email, {"email": "hello@example.com", "name": "Tidings"})
+    if (tenant, "order_confirmation") not in catalog.templates:
+        await control.put_template(tenant, "order_confirmation", "general", WELCOME)
+
+
+async def _accounts(control: Control, settings: Settings, tenant: TenantId) -> None:
+    """Accounts at the sandbox, whose address may be another with every start."""
+    for kind, url in pairs(settings.sandbox_providers).items():
+        key = public_key_base64(settings.data_dir / SANDBOX_KEY)
+        sandboxed = {"url": url, "api_key": "SG.sandbox", "webhook_public_key": key}
+        account = await control.put_account(tenant, kind, kind, Channel.email, sandboxed)
+        if (tenant, Channel.email) not in (await control.catalog()).routes:
+            await control.put_route(tenant, Channel.email, [account.id])
+
+
+async def _receipts(control: Control, settings: Settings, tenant: TenantId) -> None:
+    """Tells the sandbox where its webhooks go."""
+    accounts = [one for one in (await control.catalog()).accounts.values() if one.tenant == tenant]
+    lines = [f"{one.name}={settings.public_url}/api/v1/receipts/{one.name}/{one.receipt_token}\n" for one in accounts]
+    if settings.sandbox_providers:
+        write_private(Path(settings.data_dir / RECEIPTS_URLS), "".join(lines))

@@ -1,0 +1,81 @@
+"""``tidings demo``: a few notifications, each followed from the call to the provider's word that it arrived."""
+
+import asyncio
+import secrets
+from typing import Any, Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from tidings.cli.app import DataDir, Failed
+from tidings.cli.client import Client, client
+
+PEOPLE: Final = (
+    ("ada", "Ada Lovelace", "12.50 €"),
+    ("grace", "Grace Hopper", "7.00 €"),
+    ("alan", "Alan Turing", "31.41 €"),
+)
+_PATIENCE_S: Final = 30.0
+_LOOK_EVERY_S: Final = 0.1
+_COLOURS: Final = {"delivered": "green", "sent": "cyan", "queued": "yellow", "sending": "yellow", "failed": "red"}
+
+
+def demo(data_dir: DataDir = None) -> None:
+    """Send a few notifications and show them arrive."""
+    asyncio.run(_demo(data_dir))
+
+
+async def _demo(data_dir: DataDir) -> None:
+    async with client(data_dir) as api:
+        for user, name, _ in PEOPLE:
+            body = {"emails": [f"{user}@example.com"], "attributes": {"name": name}}
+            await api.call("PUT", f"/users/demo-{user}", body)
+        sent = [await _send(api, *person) for person in PEOPLE]
+        await _follow(api, sent)
+
+
+async def _send(api: Client, user: str, name: str, total: str) -> str:
+    order = secrets.token_hex(3).upper()
+    body = {
+        "to": f"demo-{user}",
+        "template": "order_confirmation",
+        "data": {"name": name, "order": order, "total": total},
+        "reference": f"order-{order}",
+    }
+    answer = await api.call("POST", "/notifications", body, **{"Idempotency-Key": f"demo-{order}"})
+    return str(answer["id"])
+
+
+async def _follow(api: Client, ids: list[str]) -> None:
+    """Shows each until the provider has said what became of it."""
+    async with asyncio.timeout(_PATIENCE_S):
+        with Live(console=Console(), auto_refresh=False) as live:
+            while True:
+                found = [await api.call("GET", f"/notifications/{id_}") for id_ in ids]
+                live.update(_table(found), refresh=True)
+                if all(one["status"] == "delivered" for one in found):
+                    return
+                if dead := [one["id"] for one in found if one["status"] in ("failed", "dead", "suppressed")]:
+                    raise Failed(f"{dead[0]} did not arrive; `tidings show {dead[0]}` says why")
+                await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _table(found: list[dict[str, Any]]) -> Table:
+    table = Table("notification", "to", "channel", "status", "attempts", "accepted → provider")
+    for one in found:
+        delivery = one["deliveries"][0]
+        status = one["status"]
+        table.add_row(
+            one["id"],
+            delivery.get("address") or one.get("user") or "",
+            delivery["channel"],
+            f"[{_COLOURS.get(status, 'white')}]{status}[/]",
+            str(len(delivery.get("attempts") or ())),
+            _took(one, delivery),
+        )
+    return table
+
+
+def _took(one: dict[str, Any], delivery: dict[str, Any]) -> str:
+    return ""
