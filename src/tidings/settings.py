@@ -110,16 +110,6 @@ class DoubtSettings(_Group, frozen=True):
     at_most_s: float
 
 
-class SandboxSettings(_Group, frozen=True):
-    """``provider_ports`` and ``receipts_urls`` hold words of the form ``name=value``; see ``pairs``."""
-
-    host: str
-    port: int
-    provider_ports: tuple[str, ...]
-    receipts_urls: tuple[str, ...]
-    lean: bool
-
-
 class RelaySettings(_Group, frozen=True):
     sweep_s: float
     partitions_ahead_days: int
@@ -145,7 +135,7 @@ class LogSettings(_Group, frozen=True):
 
 class TestSettings(_Group, frozen=True):
     enabled: bool
-    fault_point: str
+    fault_file: str
 
 
 class UpSettings(_Group, frozen=True):
@@ -177,11 +167,11 @@ class Settings(_Group, frozen=True):
     valkey_url: Dsn
     hints: Literal["poll"]
     sandbox_url: str
+    sandbox_providers: tuple[str, ...]
     api: ApiSettings
     ops: OpsSettings
     worker: WorkerSettings
     doubt: DoubtSettings
-    sandbox: SandboxSettings
     relay: RelaySettings
     retention: RetentionSettings
     durability: DurabilitySettings
@@ -357,8 +347,8 @@ def _check(settings: Settings) -> None:
         numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int | float)]
         if any(n < 0 or not isfinite(n) for n in numbers):
             raise SettingsError(f"{key} must be a number from 0 up, and is {value}")
-    if settings.test.fault_point and not settings.test.enabled:
-        raise SettingsError("test.fault_point ends the process and is refused while test.enabled is false")
+    if settings.test.fault_file and not settings.test.enabled:
+        raise SettingsError("test.fault_file ends processes and is refused while test.enabled is false")
     worker = settings.worker
     _in_order("worker.fence_s", worker.fence_s, "worker.send_reserve_s", worker.send_reserve_s)
     _in_order("worker.provider_timeout_s", worker.provider_timeout_s, "worker.send_reserve_s", worker.send_reserve_s)

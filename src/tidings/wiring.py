@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from starlette.types import ASGIApp
@@ -27,7 +28,7 @@ from tidings.ports import Emit, Hints, Reach
 from tidings.providers import registry as providers
 from tidings.runtime.catalog import CatalogCache, LiveProviders
 from tidings.runtime.clock import RandomSource, SystemClock
-from tidings.runtime.faults import kill_at, nowhere
+from tidings.runtime.faults import kill_once, nowhere
 from tidings.runtime.ops import Check, Ops
 from tidings.runtime.relay import Relay
 from tidings.runtime.renderer import ChildRenderer
@@ -110,7 +111,7 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
             hints=await _hints(settings, stack, listen=listen),
             clock=SystemClock(),
             random=RandomSource(),
-            reach=kill_at(settings.test.fault_point) if settings.test.fault_point else nowhere,
+            reach=kill_once(Path(settings.test.fault_file)) if settings.test.fault_file else nowhere,
             channels=build_channels(),
         )
 

@@ -2,24 +2,25 @@
 
 import os
 import signal
+from pathlib import Path
 
 from tidings.ports import Reach
 
 
 def nowhere(point: str) -> None:
-    """The point of a process that nobody tests."""
+    """The points of a process that nobody tests."""
 
 
-def kill_at(spec: str) -> Reach:
-    """``after_mark:3``: kill -9 of this process the third time it comes by ``after_mark``."""
-    point, _, nth = spec.partition(":")
-    left = int(nth or 1)
+def kill_once(file: Path) -> Reach:
+    """While ``file`` names a point, the first process that comes by there removes the file and dies by kill -9."""
 
-    def reach(here: str) -> None:
-        nonlocal left
-        if here == point:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def reach(point: str) -> None:
+        try:
+            if file.read_text().strip() != point:
+                return
+            file.unlink()
+        except FileNotFoundError:  # nothing is asked for, or another process was first
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
 
     return reach
