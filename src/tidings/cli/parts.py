@@ -33,13 +33,17 @@ class Roles(msgspec.Struct, frozen=True):
     logs: Path
     grace_s: float
 
-    def part(self, name: str, role: str) -> Part:
+    def part(self, name: str, role: str, *words: str) -> Part:
         """A role that is ready when its ``/readyz`` says so. Each start takes a free port for that."""
-        return Part(name, lambda: self.program(role, {OPS_PORT: str(free_port())}), ready, self.grace_s)
 
-    def program(self, role: str, also: Mapping[str, str] = MappingProxyType({})) -> Program:
+        def program() -> Program:
+            return self.program(role, *words, also={OPS_PORT: str(free_port())})
+
+        return Part(name, program, ready, self.grace_s)
+
+    def program(self, role: str, *words: str, also: Mapping[str, str] = MappingProxyType({})) -> Program:
         env = {**self.environment, **also}
-        return Program(name=role, argv=(*self.command, role), env=env, log=self.logs / f"{role}.log")
+        return Program(name=role, argv=(*self.command, role, *words), env=env, log=self.logs / f"{role}.log")
 
 
 def postgres_part(server: Postgres, data_dir: Path, up: UpSettings) -> Part:

@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -16,7 +16,17 @@ import psutil
 import typer
 
 from tidings.cli.app import Config, DataDir, Failed, Json
-from tidings.cli.parts import TIDINGS, Roles, free_port, is_free, ops_url, postgres_part, run_once, valkey_part
+from tidings.cli.parts import (
+    LOOPBACK,
+    TIDINGS,
+    Roles,
+    free_port,
+    is_free,
+    ops_url,
+    postgres_part,
+    run_once,
+    valkey_part,
+)
 from tidings.embedded import postgres
 from tidings.embedded.account import CannotRun
 from tidings.embedded.valkey import Valkey
@@ -24,11 +34,11 @@ from tidings.runtime import rundir
 from tidings.runtime.supervisor import Part, PartFailed, Patience, Supervisor
 from tidings.runtime.telemetry import Telemetry
 from tidings.sandbox.registry import STAND_INS
-from tidings.settings import current, environment_of
+from tidings.settings import current, environment_of, pairs
 
 SANDBOX_SETTLE_S: Final = 30.0
 CONTROL: Final = "control"
-FOUND: Final = ("control_dsn", "shard_dsns", "valkey_url", "sandbox_url", "public_url", "api.port")
+FOUND: Final = ("control_dsn", "shard_dsns", "valkey_url", "sandbox_url", "sandbox_providers", "public_url", "api.port")
 """What other commands on the same data directory need to know of this run."""
 
 
@@ -42,7 +52,7 @@ class Options(msgspec.Struct, frozen=True):
     command: Sequence[str] = TIDINGS
 
 
-def up(
+def up(  # noqa: PLR0913, PLR0917 each is a flag
     data_dir: DataDir = None,
     port: Annotated[int | None, typer.Option(help="The API's port; 0 picks a free one.", show_default="8080")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
@@ -150,9 +160,10 @@ class System:
             self._learn()
 
     def _sandbox_addresses(self) -> None:
-        own = self._settings.sandbox.provider_ports or [f"{name}={free_port()}" for name in STAND_INS]
-        self._learn(sandbox__port=self._settings.sandbox.port or free_port(), sandbox__provider_ports=list(own))
-        self._learn(sandbox_url=f"http://{self._settings.sandbox.host}:{self._settings.sandbox.port}")
+        self._learn(
+            sandbox_url=f"http://{LOOPBACK}:{free_port()}",
+            sandbox_providers=[f"{name}=http://{LOOPBACK}:{free_port()}" for name in STAND_INS],
+        )
         if self._is_default("doubt.settle_s"):
             self._learn(doubt__settle_s=SANDBOX_SETTLE_S)
 
@@ -162,9 +173,18 @@ class System:
         await run_once(roles.program("migrate"))
         await run_once(roles.program("bootstrap"))
         if self._options.sandbox:
-            await self._supervisor.start([roles.part("sandbox", "sandbox")])
+            await self._supervisor.start([roles.part("sandbox", "sandbox", *self._sandbox_words())])
         workers = [roles.part("worker", "work") for _ in range(self._options.workers)]
         await self._supervisor.start([roles.part("api", "api"), roles.part("relay", "relay"), *workers])
+
+    def _sandbox_words(self) -> Iterator[str]:
+        yield from ("--port", _port(self._settings.sandbox_url))
+        yield from ("--signing-key", str(self._settings.data_dir / rundir.SANDBOX_KEY))
+        for name, url in pairs(self._settings.sandbox_providers).items():
+            yield from ("--provider-port", f"{name}={_port(url)}")
+        receipts = self._settings.data_dir / rundir.RECEIPTS_URLS
+        for word in receipts.read_text().split() if receipts.exists() else ():
+            yield from ("--receipts-url", word)
 
     def _roles(self) -> Roles:
         return Roles(
@@ -189,7 +209,7 @@ class System:
             sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
             sys.stdout.flush()
         if self._options.demo:
-            program = self._roles().program("demo", {"TIDINGS_URL": self._url, "TIDINGS_API_KEY": key})
+            program = self._roles().program("demo", also={"TIDINGS_URL": self._url, "TIDINGS_API_KEY": key})
             await run_once(msgspec.structs.replace(program, log=None))
         if not self._options.json:
             sys.stdout.write(self._greeting())
@@ -223,3 +243,7 @@ class System:
             ops_urls={name: found for name, found in urls.items() if found},
             settings={key: self._flags[key] for key in FOUND if key in self._flags},
         )
+
+
+def _port(url: str) -> str:
+    return url.rpartition(":")[2]

@@ -18,6 +18,10 @@ LOCK: Final = "up.pid"
 RUN_FILE: Final = "run.json"
 API_KEY: Final = "api_key"
 MASTER_KEY: Final = "master_key"
+SANDBOX_KEY: Final = "sandbox_key"
+"""What the sandbox signs its webhooks with."""
+RECEIPTS_URLS: Final = "receipts_urls"
+"""Where the sandbox sends them: a line ``provider=URL`` each, written by ``tidings bootstrap``."""
 LOGS: Final = "log"
 _PRIVATE: Final = 0o600
 
