@@ -52,7 +52,7 @@ class Control:
     async def messages(self, request: Request) -> Response:
         query = request.query_params
         wanted = Wanted(query.get("provider"), query.get("to"), query.get("reference"))
-        entries, next_ = self._ledger.find(wanted, _number(request, "after", 0), _limit(request, MOST_MESSAGES))
+        entries, next_ = self._ledger.find(wanted, number(request, "after", 0), _limit(request, MOST_MESSAGES))
         return reply({"items": [item(entry) for entry in entries], "next": next_})
 
     async def forget(self, _request: Request) -> Response:
@@ -61,7 +61,7 @@ class Control:
 
     async def references(self, request: Request) -> Response:
         limit = _limit(request, MOST_REFERENCES)
-        found, next_ = self._ledger.references(_number(request, "after", 0), limit)
+        found, next_ = self._ledger.references(number(request, "after", 0), limit)
         return reply({"items": found, "next": next_})
 
     async def stats(self, _request: Request) -> Response:
@@ -141,7 +141,7 @@ async def _body(request: Request, type_: type[T]) -> T:
         raise Wrong(400, str(error)) from error
 
 
-def _number(request: Request, name: str, default: int) -> int:
+def number(request: Request, name: str, default: int) -> int:
     text: Any = request.query_params.get(name, default)
     try:
         return int(text)
@@ -150,7 +150,7 @@ def _number(request: Request, name: str, default: int) -> int:
 
 
 def _limit(request: Request, most: int) -> int:
-    limit = _number(request, "limit", _DEFAULT_LIMIT)
+    limit = number(request, "limit", _DEFAULT_LIMIT)
     if not 1 <= limit <= most:
         raise Wrong(422, f"limit is from 1 to {most}")
     return limit

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidings.sandbox.control import Wrong, instant, item, reply
+from tidings.sandbox.control import Wrong, instant, item, number, reply
 from tidings.sandbox.faults import Faults
 from tidings.sandbox.ledger import Entry, Ledger
 from tidings.sandbox.standin import StandIn
@@ -48,7 +48,7 @@ class Page:
 
     async def feed(self, request: Request) -> Response:
         """What came after ``after``, the newest 100 at most, and how the providers do."""
-        after = int(request.query_params.get("after", 0))
+        after = number(request, "after", 0)
         ids = range(max(after + 1, self._ledger.first, self._ledger.last + 1 - MOST_SHOWN), self._ledger.last + 1)
         entries = [entry for id_ in ids if (entry := self._ledger.get(id_))]
         return reply(

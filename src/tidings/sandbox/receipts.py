@@ -58,7 +58,7 @@ class Postman:
     def __init__(self, standin: StandIn) -> None:
         self.receipts = Receipts()
         self._standin = standin
-        self._due: list[tuple[float, int, Message]] = []
+        self._due: list[tuple[float, int, Message, Fate]] = []
         self._pushed = 0
         self._wake = asyncio.Event()
         self._at_once = asyncio.Semaphore(POSTS_AT_ONCE)
@@ -69,12 +69,12 @@ class Postman:
         return Posted(self._calls, self._retried, self._given_up)
 
     def expect(self, messages: Sequence[Message]) -> None:
-        """News of these is due after the delay that is set now."""
+        """What becomes of these, and when it is told, is settled by the settings of this moment."""
         at_s = asyncio.get_running_loop().time() + self.receipts.delay_ms / 1000
         for message in messages:
-            if message.callback is not None:
+            if message.callback is not None and (fate := self.receipts.fate(random.random())):
                 self._pushed += 1
-                heapq.heappush(self._due, (at_s, self._pushed, message))
+                heapq.heappush(self._due, (at_s, self._pushed, message, fate))
                 if self._due[0][1] == self._pushed:
                     self._wake.set()
 
@@ -106,9 +106,8 @@ class Postman:
         now_s, now = asyncio.get_running_loop().time(), datetime.now(UTC)
         news = list[News]()
         while self._due and self._due[0][0] <= now_s and len(news) < LARGEST_BATCH:
-            message = heapq.heappop(self._due)[2]
-            if fate := self.receipts.fate(random.random()):
-                news.append(News(message, fate, now))
+            _, _, message, fate = heapq.heappop(self._due)
+            news.append(News(message, fate, now))
         return news
 
     def _pack(self, news: Sequence[News]) -> Iterable[Parcel]:

@@ -6,7 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tidings.sandbox.faults import Fault, FaultKind
-from tidings.sandbox.sendgrid_rules import HELP, Complaint, complaints
+from tidings.sandbox.sendgrid_rules import HELP, Complaint, Envelope, Letter, read
 from tidings.sandbox.standin import Account, Answer, Fate, Message, News, Parcel, Taken
 
 JSON: Final = "application/json"
@@ -73,13 +73,10 @@ class SendGrid:
     def read(self, request: Request, body: bytes) -> Taken | Answer:
         if (status := self._unwelcome(request)) is not None:
             return self.error(status) if request.headers.get("authorization") else _refused(401, _NO_KEY)
-        try:
-            letter = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return self.error(400)
-        if wrong := complaints(letter):
-            return _refused(400, *wrong)
-        if letter.get("mail_settings", {}).get("sandbox_mode", {}).get("enable"):
+        letter = read(body)
+        if isinstance(letter, list):
+            return _refused(400, *letter)
+        if letter.mail_settings.sandbox_mode.enable:
             return Taken((), Answer(200))
         message_id = secrets.token_urlsafe(16)
         messages = tuple(self._messages(letter, message_id, len(body)))
@@ -127,14 +124,14 @@ class SendGrid:
             return 415
         return None
 
-    def _messages(self, letter: Mapping[str, Any], message_id: str, size: int) -> Iterator[Message]:
+    def _messages(self, letter: Letter, message_id: str, size: int) -> Iterator[Message]:
         """One for each personalization: each is an envelope of its own, with its own reference."""
-        for envelope in letter["personalizations"]:
-            echoed = letter.get("custom_args", {}) | envelope.get("custom_args", {})
+        for envelope in letter.personalizations:
+            echoed = letter.custom_args | envelope.custom_args
             yield Message(
-                recipients=tuple(p["email"] for kind in ("to", "cc", "bcc") for p in envelope.get(kind, ())),
+                recipients=tuple([person.email for person in envelope.to + envelope.cc + envelope.bcc]),
                 reference=echoed.get(REFERENCE),
-                content=_content(letter, envelope),
+                content=_content(letter, envelope, echoed),
                 message_id=message_id,
                 echoed=echoed,
                 callback=self._account.receipts_url,
@@ -160,22 +157,23 @@ def _wait(fault: Fault) -> dict[str, str]:
     return {} if fault.retry_after_s is None else {"Retry-After": str(math.ceil(fault.retry_after_s))}
 
 
-def _content(letter: Mapping[str, Any], envelope: Mapping[str, Any]) -> dict[str, object]:
-    parts = {part["type"]: part["value"] for part in letter.get("content", ())}
+def _content(letter: Letter, envelope: Envelope, custom_args: Mapping[str, str]) -> dict[str, object]:
+    """What the page and the ledger show; fields without a value are left out."""
+    parts = {part.type: part.value for part in letter.content}
     content = {
-        "from": envelope.get("from") or letter["from"],
-        "reply_to": letter.get("reply_to") or letter.get("reply_to_list"),
-        "subject": envelope.get("subject") or letter.get("subject"),
+        "from": envelope.from_ or letter.from_,
+        "reply_to": letter.reply_to or letter.reply_to_list,
+        "subject": envelope.subject or letter.subject,
         "text": parts.get("text/plain"),
         "html": parts.get("text/html"),
-        "cc": envelope.get("cc"),
-        "bcc": envelope.get("bcc"),
-        "headers": letter.get("headers", {}) | envelope.get("headers", {}),
-        "custom_args": letter.get("custom_args", {}) | envelope.get("custom_args", {}),
-        "categories": letter.get("categories"),
-        "template_id": letter.get("template_id"),
-        "dynamic_template_data": envelope.get("dynamic_template_data"),
-        "attachments": [attachment["filename"] for attachment in letter.get("attachments", ())],
+        "cc": envelope.cc,
+        "bcc": envelope.bcc,
+        "headers": letter.headers | envelope.headers,
+        "custom_args": custom_args,
+        "categories": letter.categories,
+        "template_id": letter.template_id,
+        "dynamic_template_data": envelope.dynamic_template_data,
+        "attachments": [attachment.filename for attachment in letter.attachments],
     }
     return {name: value for name, value in content.items() if value}
 

@@ -2,10 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 HELP: Final = "http://sendgrid.com/docs/API_Reference/Web_API_v3/Mail/errors.html#"
 MOST_RECIPIENTS: Final = 1000
@@ -44,16 +45,10 @@ _FIELD_NAME: Final = {
     "reply_to": "Reply-To",
     "reply_to_list": "Reply-To",
 }
+_BREAKS_OUT: Final = re.compile(r"[;,\r\n]")
 _CONTENT_ORDER: Final = {"text/plain": 0, "text/html": 1}
-_JSON_TYPE: Final = {
-    dict: "object",
-    list: "array",
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    type(None): "null",
-}
+_JSON_TYPE: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_MISSHAPEN: Final = re.compile(r"Expected `(\w+)`, got `(\w+)`(?: - at `\$(.*)`)?")
 _ONE_ADDRESS: Final = (
     'requires the email parameter, but may also contain a name parameter.  e.g. {"email" : "example@example.com"}'
     '  or {"email" : "example@example.com", "name" : "Example Recipient"}.'
@@ -68,73 +63,100 @@ class Complaint(msgspec.Struct, frozen=True, gc=False):
     help: str | None = None
 
 
-Letter = Mapping[str, Any]
-Shape = str | Mapping[str, Any] | Sequence[Any]
-
-_PERSON: Final = {"email": "string", "name": "string"}
-_SWITCH: Final = {"enable": "boolean"}
-_ENVELOPE: Final = {
-    "from": _PERSON,
-    "to": [_PERSON],
-    "cc": [_PERSON],
-    "bcc": [_PERSON],
-    "subject": "string",
-    "headers": "object",
-    "substitutions": "object",
-    "dynamic_template_data": "object",
-    "custom_args": "object",
-    "send_at": "integer",
-}
-_LETTER: Final = {
-    "personalizations": [_ENVELOPE],
-    "from": _PERSON,
-    "reply_to": _PERSON,
-    "reply_to_list": [_PERSON],
-    "subject": "string",
-    "content": [{"type": "string", "value": "string"}],
-    "attachments": [
-        {"content": "string", "type": "string", "filename": "string", "disposition": "string", "content_id": "string"}
-    ],
-    "template_id": "string",
-    "headers": "object",
-    "categories": ["string"],
-    "custom_args": "object",
-    "send_at": "integer",
-    "batch_id": "string",
-    "asm": {"group_id": "integer", "groups_to_display": ["integer"]},
-    "ip_pool_name": "string",
-    "mail_settings": {
-        "bypass_list_management": _SWITCH,
-        "bypass_spam_management": _SWITCH,
-        "bypass_bounce_management": _SWITCH,
-        "bypass_unsubscribe_management": _SWITCH,
-        "footer": {"enable": "boolean", "text": "string", "html": "string"},
-        "sandbox_mode": _SWITCH,
-    },
-    "tracking_settings": "object",
-}
+BAD_REQUEST: Final = Complaint("Bad Request")
 
 
-def complaints(letter: object) -> list[Complaint]:
-    """All that is wrong with a decoded request; wrong types hide the rest, as they do there."""
-    if wrong := list(_misshapen(letter, _LETTER, "")):
-        return wrong
-    assert isinstance(letter, dict)
-    return [complaint for rule in _RULES for complaint in rule(letter)]
+class Person(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    email: str = ""
+    name: str = ""
 
 
-def _misshapen(value: object, shape: Shape, path: str) -> Iterator[Complaint]:
-    expected = shape if isinstance(shape, str) else "object" if isinstance(shape, Mapping) else "array"
-    given = _JSON_TYPE[type(value)]
-    if given != expected:
-        help_ = _help(path) if path else HELP + "-Request-Body-Parameters"
-        yield Complaint(f"Invalid type. Expected: {expected}, given: {given}.", path or "(root)", help_)
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _misshapen(item, shape[0], f"{path}.{i}")  # type: ignore[index]
-    elif isinstance(value, dict) and isinstance(shape, Mapping):
-        for key in value.keys() & shape.keys():
-            yield from _misshapen(value[key], shape[key], f"{path}.{key}" if path else key)
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """One personalization."""
+
+    from_: Person | UnsetType = msgspec.field(default=UNSET, name="from")
+    to: tuple[Person, ...] = ()
+    cc: tuple[Person, ...] = ()
+    bcc: tuple[Person, ...] = ()
+    subject: str = ""
+    headers: dict[str, Any] = {}
+    substitutions: dict[str, Any] = {}
+    dynamic_template_data: dict[str, Any] = {}
+    custom_args: dict[str, Any] = {}
+    send_at: int = 0
+
+    def kinds(self) -> tuple[tuple[str, tuple[Person, ...]], ...]:
+        """Its recipients by the field that names them."""
+        return ("to", self.to), ("cc", self.cc), ("bcc", self.bcc)
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    type: str = ""
+    value: str = ""
+
+
+class Attachment(msgspec.Struct, frozen=True, gc=False):
+    content: str = ""
+    type: str = ""
+    filename: str = ""
+    disposition: str = "attachment"
+    content_id: str = ""
+
+
+class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
+    group_id: int = 0
+    groups_to_display: tuple[int, ...] = ()
+
+
+class Switch(msgspec.Struct, frozen=True, gc=False):
+    enable: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True, gc=False):
+    sandbox_mode: Switch = Switch()
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """The body of a Mail Send call. Fields that nobody knows pass, as they do there."""
+
+    personalizations: tuple[Envelope, ...] = ()
+    from_: Person = msgspec.field(default=Person(), name="from")
+    reply_to: Person | UnsetType = UNSET
+    reply_to_list: tuple[Person, ...] = ()
+    subject: str = ""
+    content: tuple[Part, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    template_id: str = ""
+    headers: dict[str, Any] = {}
+    categories: tuple[str, ...] = ()
+    custom_args: dict[str, Any] = {}
+    send_at: int = 0
+    batch_id: str = ""
+    asm: Unsubscribe = Unsubscribe()
+    ip_pool_name: str = ""
+    mail_settings: Settings = Settings()
+    tracking_settings: dict[str, Any] = {}
+
+
+def read(body: bytes) -> Letter | list[Complaint]:
+    """The letter, or all that is wrong with it. A wrong type hides the rest, as it does there."""
+    try:
+        letter = msgspec.json.decode(body, type=Letter)
+    except msgspec.ValidationError as error:
+        return [_misshapen(str(error))]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [BAD_REQUEST]
+    return [complaint for rule in _RULES for complaint in rule(letter)] or letter
+
+
+def _misshapen(error: str) -> Complaint:
+    found = _MISSHAPEN.match(error)
+    if found is None:
+        return BAD_REQUEST
+    expected, given, where = found.groups("")
+    path = where.replace("[", ".").replace("]", "").lstrip(".")
+    message = f"Invalid type. Expected: {_JSON_TYPE.get(expected, expected)}, given: {_JSON_TYPE.get(given, given)}."
+    return Complaint(message, path or "(root)", _help(path) if path else HELP + "-Request-Body-Parameters")
 
 
 def _help(path: str) -> str:
@@ -148,11 +170,10 @@ def _complaint(message: str, path: str) -> Complaint:
 
 
 def _personalizations(letter: Letter) -> Iterator[Complaint]:
-    envelopes = letter.get("personalizations")
+    envelopes = letter.personalizations
     if not envelopes:
         message = "The personalizations field is required and must have at least one personalization."
         yield Complaint(message, "personalizations", HELP + "-Personalizations-Errors")
-        return
     if len(envelopes) > MOST_PERSONALIZATIONS:
         yield _complaint(
             f"The personalization block is limited to {MOST_PERSONALIZATIONS} personalizations per API request. You "
@@ -160,11 +181,11 @@ def _personalizations(letter: Letter) -> Iterator[Complaint]:
             "and resending your request.",
             "personalizations",
         )
-    if sum(len(envelope.get(kind, ())) for envelope in envelopes for kind in ("to", "cc", "bcc")) > MOST_RECIPIENTS:
+    if sum(len(envelope.to) + len(envelope.cc) + len(envelope.bcc) for envelope in envelopes) > MOST_RECIPIENTS:
         message = f"There is a limit of {MOST_RECIPIENTS} total recipients (to + cc + bcc) per request."
         yield Complaint(message, "personalizations", HELP + "message.recipient-errors")
     for i, envelope in enumerate(envelopes):
-        if not envelope.get("to"):
+        if not envelope.to:
             yield _complaint(
                 "The to array is required for all personalization objects, and must have at least one email object "
                 "with a valid email address.",
@@ -174,7 +195,7 @@ def _personalizations(letter: Letter) -> Iterator[Complaint]:
 
 def _addresses(letter: Letter) -> Iterator[Complaint]:
     for path, person in _people(letter):
-        email = person.get("email", "")
+        email = person.email
         if not _ADDRESS.fullmatch(email):
             yield _complaint("Does not contain a valid address.", f"{path}.email")
         elif len(email) > ADDRESS_CHARS:
@@ -184,30 +205,30 @@ def _addresses(letter: Letter) -> Iterator[Complaint]:
             )
 
 
-def _people(letter: Letter) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Every address but the sender's, which has words of its own when it is missing."""
-    for i, envelope in enumerate(letter.get("personalizations", ())):
-        if "from" in envelope:
-            yield f"personalizations.{i}.from", envelope["from"]
-        for kind in ("to", "cc", "bcc"):
-            for j, person in enumerate(envelope.get(kind, ())):
+def _people(letter: Letter) -> Iterator[tuple[str, Person]]:
+    """Every address that was given; a sender without one is told so in words of its own."""
+    for i, envelope in enumerate(letter.personalizations):
+        if envelope.from_:
+            yield f"personalizations.{i}.from", envelope.from_
+        for kind, people in envelope.kinds():
+            for j, person in enumerate(people):
                 yield f"personalizations.{i}.{kind}.{j}", person
-    if letter.get("from", {}).get("email"):
-        yield "from", letter["from"]
-    if "reply_to" in letter:
-        yield "reply_to", letter["reply_to"]
-    for i, person in enumerate(letter.get("reply_to_list", ())):
+    if letter.from_.email:
+        yield "from", letter.from_
+    if letter.reply_to:
+        yield "reply_to", letter.reply_to
+    for i, person in enumerate(letter.reply_to_list):
         yield f"reply_to_list.{i}", person
 
 
 def _each_once(letter: Letter) -> Iterator[Complaint]:
-    """Within a personalization, and within the whole request."""
+    """Within a personalization, and within the whole request; the first that is found is told."""
     everywhere: set[str] = set()
-    for i, envelope in enumerate(letter.get("personalizations", ())):
+    for i, envelope in enumerate(letter.personalizations):
         here: set[str] = set()
-        for kind in ("to", "cc", "bcc"):
-            for person in envelope.get(kind, ()):
-                email = person.get("email", "").lower()
+        for kind, people in envelope.kinds():
+            for person in people:
+                email = person.email.lower()
                 if email in here or email in everywhere:
                     yield _repeated(email, f"personalizations.{i}", kind, within=email in here)
                     return
@@ -227,22 +248,21 @@ def _repeated(email: str, path: str, kind: str, *, within: bool) -> Complaint:
 
 
 def _from(letter: Letter) -> Iterator[Complaint]:
-    if not letter.get("from", {}).get("email"):
+    if not letter.from_.email:
         message = f"The from object must be provided for every email send. It is an object that {_ONE_ADDRESS}"
         yield Complaint(message, "from.email", HELP + "message.from")
 
 
 def _reply_to(letter: Letter) -> Iterator[Complaint]:
-    if "reply_to" in letter and "reply_to_list" in letter:
+    if letter.reply_to and letter.reply_to_list:
         message = "You can use either the reply_to property or reply_to_list property but not both."
         yield _complaint(message, "reply_to_list")
 
 
 def _subject(letter: Letter) -> Iterator[Complaint]:
-    if letter.get("subject") or letter.get("template_id"):
+    if letter.subject or letter.template_id:
         return
-    envelopes = letter.get("personalizations", ())
-    if not envelopes or not all(envelope.get("subject") for envelope in envelopes):
+    if not letter.personalizations or not all(envelope.subject for envelope in letter.personalizations):
         yield _complaint(
             "The subject is required. You can get around this requirement if you use a template with a subject "
             "defined or if every personalization has a subject defined.",
@@ -251,17 +271,16 @@ def _subject(letter: Letter) -> Iterator[Complaint]:
 
 
 def _content(letter: Letter) -> Iterator[Complaint]:
-    parts = letter.get("content")
-    if not parts and not letter.get("template_id"):
+    if not letter.content and not letter.template_id:
         yield _complaint(
             "Unless a valid template_id is provided, the content parameter is required. There must be at least one "
             "defined content block. We typically suggest both text/plain and text/html blocks are included, but only "
             "one block is required.",
             "content",
         )
-    for i, part in enumerate(parts or ()):
+    for i, part in enumerate(letter.content):
         yield from _part(part, f"content.{i}")
-    places = [_CONTENT_ORDER.get(part.get("type", ""), 2) for part in parts or ()]
+    places = [_CONTENT_ORDER.get(part.type, 2) for part in letter.content]
     if places != sorted(places):
         yield _complaint(
             "Following RFC 1341, section 7.2, if either text/html or text/plain are to be sent in your email: "
@@ -270,18 +289,18 @@ def _content(letter: Letter) -> Iterator[Complaint]:
         )
 
 
-def _part(part: Mapping[str, str], path: str) -> Iterator[Complaint]:
-    if not part.get("type"):
+def _part(part: Part, path: str) -> Iterator[Complaint]:
+    if not part.type:
         yield _complaint("Your content type must be a string with length of at least one character.", f"{path}.type")
-    elif set(part["type"]) & set(";,\r\n"):
+    elif _BREAKS_OUT.search(part.type):
         yield _complaint("Cannot contain ';', or CRLF characters.", f"{path}.type")
-    if not part.get("value"):
+    if not part.value:
         yield _complaint("The content value must be a string at least one character in length.", f"{path}.value")
 
 
 def _headers(letter: Letter) -> Iterator[Complaint]:
     for path, holder in _envelopes_and_letter(letter):
-        for name, value in holder.get("headers", {}).items():
+        for name, value in holder.headers.items():
             if not isinstance(value, str):
                 yield _complaint("The header values must be strings.", f"{path}headers")
             elif not _HEADER_NAME.fullmatch(name):
@@ -290,19 +309,18 @@ def _headers(letter: Letter) -> Iterator[Complaint]:
                 yield _complaint("Header cannot be one of the reserved keys.", f"{path}headers.{name}")
 
 
-def _envelopes_and_letter(letter: Letter) -> Iterator[tuple[str, Letter]]:
+def _envelopes_and_letter(letter: Letter) -> Iterator[tuple[str, Letter | Envelope]]:
     yield "", letter
-    for i, envelope in enumerate(letter.get("personalizations", ())):
+    for i, envelope in enumerate(letter.personalizations):
         yield f"personalizations.{i}.", envelope
 
 
 def _custom_args(letter: Letter) -> Iterator[Complaint]:
-    common = letter.get("custom_args", {})
-    for i, envelope in enumerate(letter.get("personalizations", ())):
-        args = common | envelope.get("custom_args", {})
+    for i, envelope in enumerate(letter.personalizations):
+        args = letter.custom_args | envelope.custom_args
         if not all(isinstance(value, str) for value in args.values()):
             # The real one says no more than this, and every newcomer stumbles here.
-            yield Complaint("Bad Request")
+            yield BAD_REQUEST
         elif len(msgspec.json.encode(args)) > CUSTOM_ARGS_BYTES:
             yield _complaint(
                 "The combined size of both global and personalization custom arguments may not exceed 10,000 bytes "
@@ -312,7 +330,7 @@ def _custom_args(letter: Letter) -> Iterator[Complaint]:
 
 
 def _categories(letter: Letter) -> Iterator[Complaint]:
-    names = letter.get("categories", ())
+    names = letter.categories
     if len(names) > MOST_CATEGORIES:
         yield _complaint(
             f"There is a limit of {MOST_CATEGORIES} categories for each email that is sent. You provided {len(names)} "
@@ -330,27 +348,26 @@ def _categories(letter: Letter) -> Iterator[Complaint]:
 
 def _send_at(letter: Letter) -> Iterator[Complaint]:
     for path, holder in _envelopes_and_letter(letter):
-        if holder.get("send_at", 0) > time.time() + SEND_AT_AHEAD_S:
+        if holder.send_at and holder.send_at > time.time() + SEND_AT_AHEAD_S:
             yield _complaint("Scheduling more than 72 hours in advance is forbidden.", f"{path}send_at")
 
 
 def _attachments(letter: Letter) -> Iterator[Complaint]:
-    for i, attachment in enumerate(letter.get("attachments", ())):
-        content = attachment.get("content", "")
-        if not content:
+    for i, attachment in enumerate(letter.attachments):
+        if not attachment.content:
             message = "The attachment content must be a string at least one character in length."
             yield _complaint(message, f"attachments.{i}.content")
-        elif not _BASE64.fullmatch(content):
+        elif not _BASE64.fullmatch(attachment.content):
             yield _complaint("The attachment content must be base64 encoded.", f"attachments.{i}.content")
-        if not attachment.get("filename"):
+        if not attachment.filename:
             yield _complaint("filename is required.", f"attachments.{i}.filename")
-        if attachment.get("disposition", "attachment") not in ("inline", "attachment"):
+        if attachment.disposition not in ("inline", "attachment"):
             message = 'The disposition of your attachment can be either "inline" or "attachment".'
-            yield _complaint(f"{message} You provided {attachment['disposition']}.", f"attachments.{i}.disposition")
+            yield _complaint(f"{message} You provided {attachment.disposition}.", f"attachments.{i}.disposition")
 
 
 def _unsubscribe_groups(letter: Letter) -> Iterator[Complaint]:
-    if len(letter.get("asm", {}).get("groups_to_display", ())) > GROUPS_TO_DISPLAY:
+    if len(letter.asm.groups_to_display) > GROUPS_TO_DISPLAY:
         message = (
             f"There is a limit of {GROUPS_TO_DISPLAY} unsubscribe groups that can be displayed to a user at a time."
         )
