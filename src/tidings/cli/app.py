@@ -23,6 +23,10 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "migrate": "tidings.cli.migrate:migrate",
         "bootstrap": "tidings.cli.bootstrap:bootstrap",
         "demo": "tidings.cli.demo:demo",
+        "send": "tidings.cli.notifications:send",
+        "show": "tidings.cli.notifications:show",
+        "dead-letters": "tidings.cli.dead_letters:dead_letters",
+        "keys": "tidings.cli.keys:keys",
     }
 )
 """Name of the command → the function, or the ``typer.Typer`` of a family, that does it. Only the module of the command

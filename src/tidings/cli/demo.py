@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tidings.cli.app import DataDir, Failed
 from tidings.cli.client import Client, client
+from tidings.cli.story import coloured
 
 PEOPLE: Final = (
     ("ada", "Ada Lovelace", "12.50 €"),
@@ -18,7 +19,6 @@ PEOPLE: Final = (
 )
 _PATIENCE_S: Final = 30.0
 _LOOK_EVERY_S: Final = 0.1
-_COLOURS: Final = {"delivered": "green", "sent": "cyan", "queued": "yellow", "sending": "yellow", "failed": "red"}
 
 
 def demo(data_dir: DataDir = None) -> None:
@@ -62,20 +62,14 @@ async def _follow(api: Client, ids: list[str]) -> None:
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
-    table = Table("notification", "to", "channel", "status", "attempts", "accepted → provider")
+    table = Table("notification", "to", "channel", "status", "tries")
     for one in found:
-        delivery = one["deliveries"][0]
-        status = one["status"]
-        table.add_row(
-            one["id"],
-            delivery.get("address") or one.get("user") or "",
-            delivery["channel"],
-            f"[{_COLOURS.get(status, 'white')}]{status}[/]",
-            str(len(delivery.get("attempts") or ())),
-            _took(one, delivery),
-        )
+        for delivery in one["deliveries"]:
+            table.add_row(
+                one["id"],
+                delivery["address"] or one["user"],
+                delivery["channel"],
+                coloured(delivery["status"]),
+                str(len(delivery["attempts"])),
+            )
     return table
-
-
-def _took(one: dict[str, Any], delivery: dict[str, Any]) -> str:
-    return ""

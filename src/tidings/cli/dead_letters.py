@@ -1,0 +1,64 @@
+"""``tidings dead-letters``: what could not be delivered, and what to do about it."""
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tidings.cli.app import DataDir, Failed, Json
+from tidings.cli.client import client
+
+dead_letters = typer.Typer(help="What could not be delivered, and what to do about it.", no_args_is_help=True)
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Deliveries; none: all that --reason names.")]
+Reason = Annotated[str | None, typer.Option(help="Such as attempts_used, template_error, quarantined.")]
+
+
+@dead_letters.command("list")
+def list_(data_dir: DataDir = None, json: Json = False) -> None:
+    """Grouped by cause."""
+    found = asyncio.run(_call("GET", "/dead-letters", None, data_dir))
+    if json:
+        typer.echo(msgspec.json.encode(found))
+        return
+    table = Table("delivery", "channel", "reason", "detail", "since")
+    for one in found["items"]:
+        table.add_row(one["id"], one["channel"], one["reason"], one.get("detail") or "", one.get("since") or "")
+    Console().print(table)
+
+
+@dead_letters.command()
+def replay(ids: Ids = None, reason: Reason = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Put them back into their lanes, with a fresh schedule."""
+    _act("replay", _chosen(ids, reason), data_dir, json)
+
+
+@dead_letters.command()
+def discard(ids: Ids = None, reason: Reason = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Give them up for good."""
+    _act("discard", _chosen(ids, reason), data_dir, json)
+
+
+def _chosen(ids: list[str] | None, reason: str | None) -> dict[str, Any]:
+    if not ids and not reason:
+        raise typer.BadParameter("name deliveries, or a --reason")
+    return {"ids": ids} if ids else {"reason": reason}
+
+
+def _act(verb: str, chosen: dict[str, Any], data_dir: DataDir, as_json: bool) -> None:
+    done = asyncio.run(_call("POST", f"/dead-letters/{verb}", chosen, data_dir))
+    if as_json:
+        typer.echo(msgspec.json.encode(done))
+        return
+    count = len(done.get("ids", ()))
+    typer.echo(f"{count} {verb}ed" if verb == "replay" else f"{count} discarded")
+    if not count:
+        raise Failed("nothing matched")
+
+
+async def _call(method: str, path: str, body: dict[str, Any] | None, data_dir: DataDir) -> Any:
+    async with client(data_dir) as api:
+        return await api.call(method, path, body)

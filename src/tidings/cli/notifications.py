@@ -1,0 +1,82 @@
+"""``tidings send`` and ``tidings show``: one notification, from the terminal."""
+
+import asyncio
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from tidings.cli.app import DataDir, Failed, Json
+from tidings.cli.client import Client, client
+from tidings.cli.story import told
+
+_LOOK_EVERY_S: Final = 0.1
+_SETTLED: Final = frozenset(
+    {"delivered", "undelivered", "failed", "dead", "suppressed", "cancelled", "expired", "unknown"}
+)
+
+
+def show(
+    id: Annotated[str, typer.Argument(help="A notification.")], data_dir: DataDir = None, json: Json = False
+) -> None:
+    """The timeline of one notification, with reasons."""
+    found = asyncio.run(_get(id, data_dir))
+    _print(found, json)
+
+
+async def _get(id_: str, data_dir: DataDir) -> dict[str, Any]:
+    async with client(data_dir) as api:
+        return dict(await api.call("GET", f"/notifications/{id_}"))
+
+
+def send(
+    to: Annotated[str, typer.Argument(help="A user id, or an e-mail address.")],
+    template: Annotated[str | None, typer.Option(help="A template, with --data.")] = None,
+    data: Annotated[str, typer.Option(help="JSON for the template.")] = "{}",
+    subject: Annotated[str | None, typer.Option(help="With --text, instead of a template.")] = None,
+    text: Annotated[str | None, typer.Option(help="What to say.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Send one notification and follow it until its story ends."""
+    asyncio.run(_send(_body(to, template, data, {"subject": subject, "text": text}), data_dir))
+
+
+def _body(to: str, template: str | None, data: str, content: dict[str, str | None]) -> dict[str, Any]:
+    recipient = {"email": to} if "@" in to else to
+    if template:
+        try:
+            return {"to": recipient, "template": template, "data": msgspec.json.decode(data)}
+        except msgspec.DecodeError as fault:
+            raise typer.BadParameter(f"--data is not JSON: {fault}") from fault
+    if not content["text"]:
+        raise typer.BadParameter("say what to send: --template NAME, or --subject and --text")
+    return {"to": recipient, "content": {part: said for part, said in content.items() if said}}
+
+
+async def _send(body: dict[str, Any], data_dir: DataDir) -> None:
+    async with client(data_dir) as api:
+        accepted = await api.call("POST", "/notifications", body)
+        await _follow(api, accepted["id"])
+
+
+async def _follow(api: Client, id_: str) -> None:
+    with Live(console=Console(), auto_refresh=False) as live:
+        looks = 0
+        while True:
+            found = await api.call("GET", f"/notifications/{id_}")
+            live.update(told(found), refresh=True)
+            waited_long = found["status"] == "sent" and (looks := looks + 1) > 50
+            if found["status"] in _SETTLED or waited_long:
+                break
+            await asyncio.sleep(_LOOK_EVERY_S)
+    if found["status"] not in {"sent", "delivered"}:
+        raise Failed(f"it ended as {found['status']}")
+
+
+def _print(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode(found))
+    else:
+        Console().print(told(found))
