@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from uuid import UUID
 
 import msgspec
 
-from tidings.domain.delivery import Mark, State, Status, overall, status_of
+from tidings.domain.delivery import Mark, Status, overall
 from tidings.domain.ids import DeliveryId, NotificationId, TenantId, UserId
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Payload
@@ -73,6 +74,15 @@ class PastNotification(msgspec.Struct, frozen=True):
         return overall([one.status for one in self.deliveries]) if self.deliveries else Status.unknown
 
 
+class Page(msgspec.Struct, frozen=True):
+    """``first <= id < before``, the newest ``limit`` of them."""
+
+    first: UUID
+    before: UUID
+    limit: int
+    category: int | None = None
+
+
 class Moment(msgspec.Struct, frozen=True):
     """One line of a timeline. ``delivery`` is None for what happened to the notification as a whole."""
 
@@ -83,19 +93,6 @@ class Moment(msgspec.Struct, frozen=True):
     why: str | None = None
     detail: str | None = None
     provider: int | None = None
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a delivery and its dispatch stand. ``state`` is None without a dispatch."""
-
-    mark: Mark
-    state: State | None
-    send_at: datetime | None
-
-
-def seen(place: Place, now: datetime) -> Status:
-    """The status that callers see."""
-    return status_of(place.mark, place.state, place.send_at, now)
 
 
 def timeline(past: PastNotification) -> Sequence[Moment]:
@@ -112,34 +109,33 @@ def _of_delivery(delivery: PastDelivery) -> Iterator[Moment]:
     for attempt in delivery.attempts:
         yield from _of_attempt(delivery, attempt)
     for receipt in delivery.receipts:
-        yield Moment(
-            receipt.received_at, f"receipt: {receipt.kind}", delivery.id, delivery.channel, receipt.reason,
-            provider=receipt.provider,
-        )  # fmt: skip
-    if delivery.finished_at is not None:
-        yield Moment(
-            delivery.finished_at, delivery.status, delivery.id, delivery.channel, delivery.reason, delivery.detail
-        )
-    elif delivery.due_at is not None:
-        yield Moment(
-            delivery.due_at, _next_step(delivery), delivery.id, delivery.channel, delivery.reason, delivery.detail
-        )
+        what = f"receipt: {receipt.kind}"
+        why, provider = receipt.reason, receipt.provider
+        yield Moment(receipt.received_at, what, delivery.id, delivery.channel, why, provider=provider)
+    at, what = _where_it_stands(delivery)
+    if at is not None:
+        yield Moment(at, what, delivery.id, delivery.channel, delivery.reason, delivery.detail)
 
 
 def _of_attempt(delivery: PastDelivery, attempt: PastAttempt) -> Iterator[Moment]:
-    of = {"delivery": delivery.id, "channel": delivery.channel, "provider": attempt.provider}
+    of = (delivery.id, delivery.channel)
     if attempt.started_at is not None:
-        yield Moment(attempt.started_at, f"try {attempt.n} began", **of)
-    yield Moment(attempt.at, f"try {attempt.n}: {attempt.outcome}", why=attempt.code, detail=attempt.detail, **of)
+        yield Moment(attempt.started_at, f"try {attempt.n} began", *of, provider=attempt.provider)
+    what, why = f"try {attempt.n}: {attempt.outcome}", attempt.code
+    yield Moment(attempt.at, what, *of, why, attempt.detail, attempt.provider)
 
 
-def _next_step(delivery: PastDelivery) -> str:
+def _where_it_stands(delivery: PastDelivery) -> tuple[datetime | None, str]:
+    """The last line of a delivery's story, unless a call that went well or a receipt has told it already."""
+    if delivery.finished_at is not None:
+        told = any(attempt.outcome == "sent" for attempt in delivery.attempts)
+        return None if told else delivery.finished_at, delivery.status
     match delivery.status:
         case Status.dead:
-            return "buried"
+            return delivery.due_at, "buried"
         case Status.in_doubt:
-            return "in doubt, looked at next"
+            return delivery.due_at, "in doubt, looked at again"
         case Status.sending:
-            return "in a worker's hands until"
+            return delivery.due_at, "end of a worker's hold"
         case _:
-            return "due"
+            return delivery.due_at, "due"

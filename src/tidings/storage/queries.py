@@ -15,7 +15,7 @@ import msgspec
 
 from tidings.domain import ids
 from tidings.domain.delivery import Mark, State, status_of
-from tidings.domain.history import PastAttempt, PastDelivery, PastNotification, PastReceipt
+from tidings.domain.history import Page, PastAttempt, PastDelivery, PastNotification, PastReceipt
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId, UserId
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Payload
@@ -25,15 +25,6 @@ from tidings.storage.sql import load_statements
 
 _ATTEMPT: Final = PastAttempt.__struct_fields__
 _payload: Final = msgspec.json.Decoder(Payload)
-
-
-class Page(msgspec.Struct, frozen=True):
-    """``first <= id < before``, the newest ``limit`` of them."""
-
-    first: UUID
-    before: UUID
-    limit: int
-    category: int | None = None
 
 
 class DeadCause(msgspec.Struct, frozen=True):

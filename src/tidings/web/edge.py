@@ -1,0 +1,60 @@
+"""What the edge is handed: all that it needs of the rest of the system, made in ``wiring``."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tidings.domain.lanes import Channel
+from tidings.domain.template import Fault, TemplateSource
+from tidings.ports import Catalogs, Clock, Emit, Providers
+
+if TYPE_CHECKING:
+    from tidings.channels.base import Plugin
+    from tidings.pipeline.accept import Accept
+    from tidings.pipeline.receipts import FileReceipts
+    from tidings.runtime.ops import Ops
+    from tidings.storage.control import Control
+    from tidings.storage.dispatches import DispatchStore
+    from tidings.storage.people import People
+    from tidings.storage.queries import Queries
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds on what comes in. ``waiting_max`` notifications may wait for a commit, and
+    ``receipts_waiting_max`` calls of providers, before further ones are refused."""
+
+    body_bytes: int = 262_144
+    batch_body_bytes: int = 8_388_608
+    receipts_body_bytes: int = 5_242_880
+    batch: int = 1_000
+    body_deadline_s: float = 10.0
+    waiting_max: int = 20_000
+    receipts_waiting_max: int = 200
+
+
+@dataclass(frozen=True)
+class Edge:
+    """``kinds`` are the adapters that accounts may name. ``check_template`` compiles where a hostile template can do no
+    harm, and answers what is wrong. ``reload`` reads the catalog again, so that who edits sees the edit. ``failure``
+    makes an event of a bug."""
+
+    catalogs: Catalogs
+    accept: "Accept"
+    file_receipts: "FileReceipts"
+    dispatches: "DispatchStore"
+    queries: "Queries"
+    people: "People"
+    control: "Control"
+    providers: Providers
+    kinds: Mapping[str, Channel]
+    channels: Mapping[Channel, "Plugin"]
+    check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
+    reload: Callable[[], Awaitable[None]]
+    clock: Clock
+    pepper: bytes
+    emit: Emit
+    failure: Callable[[str, BaseException], object]
+    ops: "Ops"
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,192 @@
+"""The two hot endpoints: accept one notification, or many. Bare ASGI: nothing stands between the socket and this."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from tidings.domain.asked import Answer, Asked
+from tidings.domain.delivery import Status, overall
+from tidings.domain.errors import Invalid, Refusal
+from tidings.domain.history import PastDelivery
+from tidings.domain.ids import NotificationId, TenantId
+from tidings.web.asking import Asking
+from tidings.web.auth import Caller, authenticate
+from tidings.web.edge import Edge
+from tidings.web.exchange import Head, Headers, Receive, Send, answer_json, must_be_json, read_body
+from tidings.web.json_body import read_json
+from tidings.web.problems import Overloaded, problem_of
+from tidings.web.requests import (
+    AcceptedItem,
+    BatchAnswer,
+    BatchItem,
+    DeliveryAnswer,
+    NotificationAnswer,
+    NotificationRequest,
+    RawBatch,
+    RefusedItem,
+)
+from tidings.web.times import stamp
+
+Today = Mapping[NotificationId, Sequence[PastDelivery]]
+_one: Final = msgspec.json.Decoder(NotificationRequest)
+_item: Final = msgspec.json.Decoder(BatchItem)
+_batch: Final = msgspec.json.Decoder(RawBatch)
+_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
+_KEY_MAX: Final = 255
+
+
+class Sending:
+    """``one`` and ``batch`` answer an exchange, or raise a Refusal."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    async def one(self, head: Head, receive: Receive, send: Send) -> None:
+        caller = self._admit(head)
+        body = await read_body(receive, head, self._edge.limits.body_bytes, self._edge.limits.body_deadline_s)
+        request: NotificationRequest = read_json(body, _one)
+        asking, key = self._asking(caller), key_of(head)
+        message = asking.message(request)
+        if isinstance(request.to, list):
+            asked = _listed(asking, message, request, (key, msgspec.json.decode(body)) if key else None)
+            await answer_json(send, 202, await self._accept_many(caller.tenant, asked, head), head.request_id)
+            return
+        single = asking.to(message, request.to, request.send_at, "/to")
+        if key is not None:
+            single = _keyed(single, key, msgspec.json.decode(body))
+        said = await self._accept_one(single)
+        more: Headers = [(b"idempotent-replayed", b"true")] if said.replayed else []
+        await answer_json(send, 202, _answer(said, await self._today(caller.tenant, [said])), head.request_id, more)
+
+    async def batch(self, head: Head, receive: Receive, send: Send) -> None:
+        caller = self._admit(head)
+        limits = self._edge.limits
+        body = await read_body(receive, head, limits.batch_body_bytes, limits.body_deadline_s)
+        asking, key = self._asking(caller), key_of(head)
+        asked = [
+            _of_batch(asking, bytes(raw), key and f"{key}:{n}") for n, raw in enumerate(_items(body, limits.batch))
+        ]
+        answer = await self._accept_many(caller.tenant, asked, head, "/notifications")
+        await answer_json(send, 202, answer, head.request_id)
+
+    def _admit(self, head: Head) -> Caller:
+        """Who asks. What cannot be taken is refused here, before its body is read."""
+        edge = self._edge
+        caller = authenticate(
+            edge.catalogs().keys, head.authorization, edge.pepper, edge.clock.now().timestamp()
+        )  # fmt: skip
+        caller.must("send")
+        if edge.accept.waiting >= edge.limits.waiting_max:
+            raise Overloaded
+        must_be_json(head)
+        return caller
+
+    def _asking(self, caller: Caller) -> Asking:
+        return Asking(self._edge.catalogs(), self._edge.channels, caller.tenant, self._edge.clock.now())
+
+    async def _accept_one(self, asked: Asked) -> Answer:
+        (said,) = await self._edge.accept.submit([asked])
+        if isinstance(said, Refusal):
+            raise said
+        return said
+
+    async def _accept_many(
+        self, tenant: TenantId, asked: Sequence[Asked | Refusal], head: Head, under: str = ""
+    ) -> BatchAnswer:
+        """The good ones are accepted although others are not. ``under`` is the pointer of the list in the body."""
+        said = iter(await self._edge.accept.submit([one for one in asked if isinstance(one, Asked)]))
+        results = [next(said) if isinstance(one, Asked) else one for one in asked]
+        answers = [one for one in results if isinstance(one, Answer)]
+        today = await self._today(tenant, answers)
+        items = [
+            _accepted(one, today)
+            if isinstance(one, Answer)
+            else RefusedItem(problem_of(one, head.request_id, under and f"{under}/{n}"))
+            for n, one in enumerate(results)
+        ]
+        return BatchAnswer(len(answers), len(results) - len(answers), items)
+
+    async def _today(self, tenant: TenantId, answers: Sequence[Answer]) -> Today:
+        """How the deliveries of replays and duplicates stand now."""
+        ids = [one.id for one in answers if one.deliveries is None]
+        return await self._edge.queries.deliveries(tenant, ids) if ids else {}
+
+
+def key_of(head: Head) -> str | None:
+    """The idempotency key in the header. Raises Invalid."""
+    if head.key is None:
+        return None
+    key = head.key.decode("latin-1")
+    if not 1 <= len(key) <= _KEY_MAX or not key.isascii() or not key.isprintable():
+        detail = f"the header Idempotency-Key holds 1 to {_KEY_MAX} printable ASCII characters"
+        raise Invalid(detail, pointer="/idempotency_key")
+    return key
+
+
+def _items(body: bytes, most: int) -> Sequence[msgspec.Raw]:
+    """The unread items of a batch: what is wrong inside one of them is found when it is read."""
+    batch: RawBatch = read_json(body, _batch, inside=False)
+    if len(batch.notifications) > most:
+        raise Invalid(f"at most {most} notifications in one call", pointer="/notifications")
+    return batch.notifications
+
+
+def _of_batch(asking: Asking, raw: bytes, key: str | None) -> Asked | Refusal:
+    try:
+        item: BatchItem = read_json(raw, _item)
+        asked = asking.to(asking.message(item), item.to, item.send_at, "/to")
+    except Refusal as refusal:
+        return refusal
+    key = item.idempotency_key or key
+    if key is None:
+        return asked
+    plain = msgspec.json.decode(raw)
+    plain.pop("idempotency_key", None)
+    return _keyed(asked, key, plain)
+
+
+def _listed(
+    asking: Asking, message: Asked, request: NotificationRequest, keyed: tuple[str, Any] | None
+) -> Sequence[Asked | Refusal]:
+    """One message to each of a list of recipients; a key counts as ``key:index``, each with its own recipient."""
+    found = list[Asked | Refusal]()
+    for n, recipient in enumerate(request.to if isinstance(request.to, list) else ()):
+        try:
+            asked = asking.to(message, recipient, request.send_at, f"/to/{n}")
+        except Refusal as refusal:
+            found.append(refusal)
+            continue
+        if keyed is not None:
+            key, plain = keyed
+            asked = _keyed(asked, f"{key}:{n}", {**plain, "to": plain["to"][n]})
+        found.append(asked)
+    return found
+
+
+def _keyed(asked: Asked, key: str, plain: Any) -> Asked:
+    """``plain`` is the request that the key stands for: its canonical form tells another body apart."""
+    fingerprint = blake2b(_canonical(plain), digest_size=16).digest()
+    return msgspec.structs.replace(asked, key=key, fingerprint=fingerprint)
+
+
+def _status(said: Answer, today: Today) -> Status:
+    if said.deliveries is not None:
+        return said.status
+    return overall([one.status for one in today[said.id]]) if today.get(said.id) else Status.unknown
+
+
+def _answer(said: Answer, today: Today) -> NotificationAnswer:
+    if said.deliveries is not None:
+        deliveries = [DeliveryAnswer(one.id, one.channel, one.status, stamp(one.due_at)) for one in said.deliveries]
+    else:
+        deliveries = [
+            DeliveryAnswer(one.id, one.channel.name, one.status, stamp(one.due_at) if one.due_at else None)
+            for one in today.get(said.id, ())
+        ]
+    return NotificationAnswer(said.id, _status(said, today), tuple(deliveries), said.deduplicated)
+
+
+def _accepted(said: Answer, today: Today) -> AcceptedItem:
+    return AcceptedItem(said.id, _status(said, today), said.replayed, said.deduplicated)
