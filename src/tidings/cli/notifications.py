@@ -13,9 +13,8 @@ from tidings.cli.client import Client, client
 from tidings.cli.story import told
 
 _LOOK_EVERY_S: Final = 0.1
-_SETTLED: Final = frozenset(
-    {"delivered", "undelivered", "failed", "dead", "suppressed", "cancelled", "expired", "unknown"}
-)
+_RECEIPT_LOOKS: Final = 50
+"""So long is a receipt waited for, once the provider has taken it."""
 
 
 def show(
@@ -67,8 +66,8 @@ async def _follow(api: Client, id_: str) -> None:
         while True:
             found = await api.call("GET", f"/notifications/{id_}")
             live.update(told(found), refresh=True)
-            waited_long = found["status"] == "sent" and (looks := looks + 1) > 50
-            if found["status"] in _SETTLED or waited_long:
+            looks += found["status"] == "sent"
+            if found["status"] not in UNFINISHED | {"sent"} or looks > _RECEIPT_LOOKS:
                 break
             await asyncio.sleep(_LOOK_EVERY_S)
     if found["status"] not in {"sent", "delivered"}:

@@ -52,7 +52,7 @@ class Options(msgspec.Struct, frozen=True):
     command: Sequence[str] = TIDINGS
 
 
-def up(  # noqa: PLR0913, PLR0917 each is a flag
+def up(
     data_dir: DataDir = None,
     port: Annotated[int | None, typer.Option(help="The API's port; 0 picks a free one.", show_default="8080")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
