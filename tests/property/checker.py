@@ -1,7 +1,7 @@
 """One checker for every schedule: what the shard says against what the providers took (D, L, P, A, M and more)."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from shard_model import TAKEN, Rules
@@ -23,23 +23,24 @@ class Violation(msgspec.Struct, frozen=True):
         return "\n".join((f"seed {self.seed} broke:", *self.broken, "steps:", *self.trace))
 
 
-def run(seed: int, rules: Rules | None = None) -> Violation | None:
-    """One schedule; None when every promise was kept. A broken one is run again to write down its steps."""
-    if not _play(seed, rules or Rules(), traced=False)[0]:
-        return None
-    broken, trace = _play(seed, rules or Rules(), traced=True)
-    return Violation(seed, broken, trace)
-
-
-def first_violation(schedules: int, rules: Rules | None = None, start: int = 0) -> Violation | None:
-    return next((found for seed in range(start, start + schedules) if (found := run(seed, rules))), None)
-
-
-def _play(seed: int, rules: Rules, *, traced: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    world = World(seed, rules, traced)
+def play(seed: int, rules: Rules | None = None, *, traced: bool = False) -> tuple[World, tuple[str, ...]]:
+    """One schedule to its end, and the promises that it broke."""
+    world = World(seed, rules or Rules(), traced)
     rests = Scheduler(world).run()
     broken = [] if rests else ["L: did not come to rest"]
-    return tuple(broken + list(check(world))), tuple(world.trace)
+    return world, tuple(broken + sorted(check(world)))
+
+
+def run(seed: int, rules: Rules | None = None) -> Violation | None:
+    """One schedule; None when every promise was kept. A broken one is played again to write down its steps."""
+    if not play(seed, rules)[1]:
+        return None
+    world, broken = play(seed, rules, traced=True)
+    return Violation(seed, broken, tuple(world.trace))
+
+
+def first_violation(seeds: Iterable[int], rules: Rules | None = None) -> Violation | None:
+    return next((found for seed in seeds if (found := run(seed, rules))), None)
 
 
 def check(world: World) -> Iterator[str]:
@@ -65,7 +66,11 @@ def _check_end(world: World, id_: DeliveryId) -> Iterator[str]:
 
 
 def _check_copies(world: World, id_: DeliveryId, copies: int) -> Iterator[str]:
-    plan, delivery, repeats = world.plans[id_], world.shard.deliveries[id_], world.repeats.get(id_, 0)
+    plan, delivery, repeats = (
+        world.plans[id_],
+        world.shard.deliveries[id_],
+        sum(at[0] == id_ for at in world.repeats_at),
+    )
     if copies > 1 + repeats:
         yield f"D: {_name(id_)} was taken {copies} times, the policy repeated {repeats}"
     if copies > 1 and not delivery.duplicate_possible:

@@ -11,12 +11,12 @@ from typing import Final
 import msgspec
 
 from tidings.domain import dispatch, retry
-from tidings.domain.delivery import Mark, State
+from tidings.domain.delivery import Mark, State, last_word
 from tidings.domain.dispatch import Dispatch, Finish, Settlement
 from tidings.domain.ids import DeliveryId
 from tidings.domain.lanes import Lane
 from tidings.domain.outcome import Outcome, Sent, Unsure
-from tidings.ports import Settled
+from tidings.ports import Marked, Settled
 
 LEASE_S: Final = 60.0
 RESERVE_S: Final = 20.0
@@ -41,6 +41,7 @@ class Rules(msgspec.Struct, frozen=True):
     rise: Callable[[Mark, Mark], Mark] = max
     clock_counts_suspend: bool = True
     trusts_absence_at_once: bool = False
+    trusts_the_database_clock: bool = False
     forgets_its_try: bool = False
 
 
@@ -68,6 +69,9 @@ class ShardModel:
         self.deliveries[id_] = Delivery()
         self.rows[id_] = Dispatch(id_, home, home, self.now + timedelta(seconds=due_in_s))
 
+    def wait(self, s: float) -> None:
+        self.now += timedelta(seconds=s)
+
     def is_due(self, lanes: Iterable[Lane]) -> bool:
         return any(row.due_at <= self.now and row.lane in lanes for row in self.rows.values())
 
@@ -86,10 +90,8 @@ class ShardModel:
                 held.append(after)
         return held
 
-    def mark(
-        self, ids: Sequence[DeliveryId], tokens: Sequence[int], providers: Sequence[int]
-    ) -> list[tuple[DeliveryId, int]]:
-        """``(delivery, n)`` of what may be sent."""
+    def mark(self, ids: Sequence[DeliveryId], tokens: Sequence[int], providers: Sequence[int]) -> list[Marked]:
+        """Notes that a call is about to be made; only what comes back may be sent."""
         marked = []
         for id_, token, provider in zip(ids, tokens, providers, strict=True):
             row = self.rows.get(id_)
@@ -97,7 +99,7 @@ class ShardModel:
             if after:
                 self.rows[id_] = after
                 self._note_mark(after)
-                marked.append((id_, after.tries))
+                marked.append(Marked(id_, after.tries))
         return marked
 
     def _note_mark(self, row: Dispatch) -> None:
@@ -148,6 +150,14 @@ class ShardModel:
         if row is not None and row.state in (State.inflight, State.in_doubt):
             self.attempts.setdefault((id_, row.tries), Unsure("overtaken_by_receipt"))
 
+    def look_again(self, ids: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]) -> None:
+        """Doubts that a look did not settle, due again later."""
+        for id_, token, wait_s in zip(ids, tokens, after_s, strict=True):
+            row = self.rows.get(id_)
+            if row and row.token == token and row.state == State.in_doubt:
+                due_at = self.now + timedelta(seconds=wait_s)
+                self.rows[id_] = msgspec.structs.replace(row, token=0, due_at=due_at)
+
     def give_back(self, ids: Sequence[DeliveryId], tokens: Sequence[int]) -> None:
         """Untouched holds, due again at once."""
         for id_, token in zip(ids, tokens, strict=True):
@@ -157,9 +167,3 @@ class ShardModel:
                 self.rows[id_] = msgspec.structs.replace(
                     row, state=State.ready, token=0, claims=claims, due_at=self.now
                 )
-
-
-def last_word(end: Mark, duplicate_possible: bool) -> Mark:
-    """After a try that may have gone and was repeated, a refusal or an expiry is not the whole truth: unknown, which
-    a late receipt can still raise."""
-    return Mark.unknown if duplicate_possible and end > Mark.undelivered else end

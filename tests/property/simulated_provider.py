@@ -61,11 +61,12 @@ class SimulatedProvider:
         self.answers_look_ups = answers_look_ups
         self.rng = rng
         self.moody = True
+        self.fates = rng.sample(FATES, rng.choice((2, 6, len(FATES))))
         self.calls: list[Call] = []
         self.taken: list[tuple[DeliveryId, int, float]] = []
 
     def call(self, id_: DeliveryId, n: int) -> Call:
-        fate = self.rng.choice(FATES) if self.moody else HEALTHY
+        fate = self.rng.choice(self.fates) if self.moody else HEALTHY
         call = Call(id_, n, self.number, fate)
         self.calls.append(call)
         return call
@@ -77,7 +78,9 @@ class SimulatedProvider:
         """``(in seconds, status)`` for one message taken: early, late, repeated, shuffled or lost."""
         last = self.rng.choice((Mark.delivered, Mark.delivered, Mark.undelivered))
         words = self.rng.choice(((), (last,), (Mark.sent, last), (Mark.sent, last, last)))
-        return [(self.rng.choice((0.0, 0.02, 1.0, 70.0, self.rng.uniform(0, LATEST_RECEIPT_S))), word) for word in words]
+        return [
+            (self.rng.choice((0.0, 0.02, 1.0, 70.0, self.rng.uniform(0, LATEST_RECEIPT_S))), word) for word in words
+        ]
 
     def look_up(self, id_: DeliveryId, n: int, now_s: float) -> Outcome | None:
         """What the provider's own index shows, which lags; None where it cannot tell, or just now cannot."""

@@ -17,10 +17,10 @@ from shard_model import LEASE_S, Rules, ShardModel
 from simulated_provider import Call, SimulatedProvider
 
 from tidings.domain.delivery import Mark, State
-from tidings.domain.dispatch import Again, Dispatch, Doubt, Finish, Settlement
+from tidings.domain.dispatch import Again, Dispatch, Finish, Settlement
 from tidings.domain.ids import DeliveryId, Slot, compose
 from tidings.domain.lanes import IN_DOUBT, Channel, Class, lane_of
-from tidings.domain.outcome import Fenced, Outcome, Unsure
+from tidings.domain.outcome import Fenced, Outcome, Sent, Unsure
 from tidings.domain.retry import Tried, later
 from tidings.ports import Settled
 
@@ -33,6 +33,7 @@ FAULTY_STEPS: Final = 110
 STEPS_AT_MOST: Final = 3000
 PAUSES_S: Final = (0.5, 3.0, 40.0, 90.0, 200.0, 1000.0)
 LEAPS_S: Final = (0.1, 2.0, 25.0, 70.0)
+CLOCK_STEPS_S: Final = (-3600.0, 90.0, 3600.0)
 IDLE: Final = -1.0
 SCHEDULES: Final = int(os.environ.get("TIDINGS_SCHEDULES", "3000"))
 
@@ -70,6 +71,7 @@ class World:
     def __init__(self, seed: int, rules: Rules, traced: bool) -> None:
         self.rng = Random(seed)
         self.now_s = 0.0
+        self.stepped_s = 0.0
         self.rules = rules
         self.shard = ShardModel(EPOCH, rules)
         self.traced = traced
@@ -79,12 +81,12 @@ class World:
         self.sequence = 0
         self.providers = {n: SimulatedProvider(n, self.rng.random() < 0.6, self.rng) for n in (1, 2)}
         self.plans = {plan.id: plan for plan in self._plans()}
-        self.repeats: dict[DeliveryId, int] = {}
         self.repeats_at: dict[tuple[DeliveryId, int], int] = {}
         self.strayed: list[tuple[DeliveryId, int]] = []
         self.hosts = [Host(f"worker {n}", worker) for n in range(1, self.rng.choice((3, 4)))]
         self.hosts += [Host(f"resolver {n}", resolver) for n in (1, 2)]
-        self.kill_share, self.pause_share = (self.rng.choice((0.0, 0.02, 0.08)) for _ in range(2))
+        self.kill_share, self.pause_share = self.rng.choice((0.0, 0.02, 0.06)), self.rng.choice((0.0, 0.05, 0.15))
+        self.clock_share = self.rng.choice((0.0, 0.0, 0.0, 0.02))
 
     def _plans(self) -> Iterator[Plan]:
         for number in range(1, self.rng.choice((2, 3, 4, 5))):
@@ -101,6 +103,10 @@ class World:
 
     def boot_s(self, host: Host) -> float:
         return self.now_s - (0.0 if self.rules.clock_counts_suspend else host.slept_s)
+
+    def set_clock(self, now_s: float) -> None:
+        self.now_s = now_s
+        self.shard.now = EPOCH + timedelta(seconds=now_s + self.stepped_s)
 
     def at(self, when_s: float, what: Callable[[], None]) -> None:
         self.sequence += 1
@@ -153,7 +159,8 @@ def worker(world: World, me: Host) -> Life:
         issued_s = world.boot_s(me)
         yield world.now_s
         picked = [next(n for n in (1, 2) if n not in row.tried) for row in going]
-        marked = dict(world.shard.mark([row.id for row in going], [token] * len(going), picked))
+        came_back = world.shard.mark([row.id for row in going], [token] * len(going), picked)
+        marked = {one.id: one.n for one in came_back}
         world.say(me.name, "marks", *(f"{_short(id_)} try {n}" for id_, n in marked.items()))
         yield world.now_s
         for row, provider in zip(going, picked, strict=True):
@@ -192,6 +199,7 @@ def call(world: World, me: Host, row: Dispatch, marked: tuple[int, int, float]) 
 
 def resolver(world: World, me: Host) -> Life:
     """Looks at what is in doubt: asks the provider, else waits for receipts, then does what the policy says."""
+    seen_s: dict[tuple[DeliveryId, int], float] = {}
     while True:
         token = world.token()
         held = world.shard.claim({IN_DOUBT: 3}, token)
@@ -200,28 +208,37 @@ def resolver(world: World, me: Host) -> Life:
         now = world.shard.now
         for row in held:
             yield world.now_s
+            age_s = world.boot_s(me) - seen_s.setdefault((row.id, row.tries), world.boot_s(me))
             found = world.providers[row.provider].look_up(row.id, row.tries, world.now_s)
-            world.say(me.name, "looks up", row.id, f"try {row.tries}:", found)
+            world.say(me.name, "looks up", row.id, f"try {row.tries}:", f"finds {type(found).__name__}")
             yield world.now_s
-            settled = resolve(world, row, now, found)
-            if world.settle(me.name, settled) and settled.duplicate_possible:
-                world.repeats[row.id] = world.repeats.get(row.id, 0) + 1
+            settled = resolve(world, row, found, is_settled(world, row, now, age_s))
+            if settled is None:
+                world.shard.look_again([row.id], [token], [LOOK_UP_S])
+            elif world.settle(me.name, settled) and settled.duplicate_possible and isinstance(settled.to, Again):
                 world.repeats_at[row.id, row.tries + 1] = row.provider
 
 
-def resolve(world: World, row: Dispatch, now: datetime, found: Outcome | None) -> Settled:
-    """Absence counts only once everything that was on its way must have arrived."""
+def is_settled(world: World, row: Dispatch, now: datetime, age_s: float) -> bool:
+    """Must everything that was on its way have arrived? Not by the database's clock since the mark, which may be
+    stepped, but by the resolver's own since it first saw the doubt. A restart begins anew and costs only delay."""
     assert row.started_at is not None
-    is_settled = now - row.started_at >= timedelta(seconds=SETTLE_S) or world.rules.trusts_absence_at_once
-    tried = Tried(row.spent, row.tried, row.provider, (1, 2))
-    if found is not None and (is_settled or found.code == "accepted"):
+    if world.rules.trusts_the_database_clock:
+        age_s = (now - row.started_at).total_seconds()
+    return age_s >= SETTLE_S or world.rules.trusts_absence_at_once
+
+
+def resolve(world: World, row: Dispatch, found: Outcome | None, settled: bool) -> Settled | None:
+    """None: look again later."""
+    if isinstance(found, Sent) or (found and settled):
+        tried = Tried(row.spent, row.tried, row.provider, (1, 2))
         to = world.rules.next_step(found, tried, SCHEDULE_S, world.rng.random())
         return Settled(row.id, row.token, row.tries, to, row.provider, found)
-    said = Unsure("no_answer")
-    if not is_settled:
-        return Settled(row.id, row.token, row.tries, Doubt("no_answer", LOOK_UP_S), row.provider, said)
-    to = repeat(world, row)
-    return Settled(row.id, row.token, row.tries, to, row.provider, said, duplicate_possible=isinstance(to, Again))
+    if not settled:
+        return None
+    to, said = repeat(world, row), Unsure("no_answer")
+    flagged = not isinstance(to, Finish)
+    return Settled(row.id, row.token, row.tries, to, row.provider, said, duplicate_possible=flagged)
 
 
 def repeat(world: World, row: Dispatch) -> Settlement:
@@ -265,27 +282,37 @@ class Scheduler:
     def _step(self) -> bool:
         world, rng = self.world, self.world.rng
         if self.faulty:
-            self._hurt()
+            self._hurt(rng.choice(world.hosts), 0.3)
             if rng.random() < 0.05:
                 self._advance_to(world.now_s + rng.choice(LEAPS_S))
         ready = self._ready()
         if ready:
-            self._resume(rng.choice(ready))
+            actor = rng.choice(ready)
+            self._resume(actor)
+            if self.faulty and actor.wake_s != IDLE:
+                self._hurt(actor.host, 1.0)
             return True
         return self._advance()
 
-    def _hurt(self) -> None:
-        world, dice = self.world, self.world.rng.random()
+    def _hurt(self, host: Host, share: float) -> None:
+        world = self.world
+        dice = world.rng.random() / share
         if dice < world.kill_share:
-            host = world.rng.choice(world.hosts)
             world.say("scheduler", f"kills {host.name}")
             self._start(host)
         elif dice < world.kill_share + world.pause_share:
-            host, pause_s = world.rng.choice(world.hosts), world.rng.choice(PAUSES_S)
-            world.say("scheduler", f"pauses {host.name} for {pause_s:.1f} s")
-            until_s = max(world.now_s + pause_s, host.paused_until_s)
-            host.slept_s += until_s - max(world.now_s, host.paused_until_s)
-            host.paused_until_s = until_s
+            self._pause(host, world.rng.choice(PAUSES_S))
+        elif share == 1.0 and dice > 1 - world.clock_share and world.stepped_s == 0:
+            world.stepped_s = world.rng.choice(CLOCK_STEPS_S)
+            world.say("scheduler", f"steps the database's clock by {world.stepped_s:.0f} s")
+            world.set_clock(world.now_s)
+
+    def _pause(self, host: Host, pause_s: float) -> None:
+        now_s = self.world.now_s
+        self.world.say("scheduler", f"pauses {host.name} for {pause_s:.1f} s")
+        until_s = max(now_s + pause_s, host.paused_until_s)
+        host.slept_s += until_s - max(now_s, host.paused_until_s)
+        host.paused_until_s = until_s
 
     def _ready(self) -> list[Actor]:
         now_s = self.world.now_s
@@ -305,7 +332,7 @@ class Scheduler:
         """To the next instant at which anything can happen; False when nothing ever will."""
         world = self.world
         ends = [row.due_at for row in world.shard.rows.values() if row.state != State.dead]
-        instants_s = [(end - EPOCH).total_seconds() for end in ends]
+        instants_s = [(end - EPOCH).total_seconds() - world.stepped_s for end in ends]
         instants_s += [a.wake_s for host in world.hosts for a in host.actors if a.wake_s != IDLE]
         instants_s += [event[0] for event in world.events[:1]]
         if not instants_s:
@@ -318,13 +345,9 @@ class Scheduler:
         world = self.world
         while world.events and world.events[0][0] <= now_s:
             at_s, _, what = heappop(world.events)
-            self._set_clock(max(at_s, world.now_s))
+            world.set_clock(max(at_s, world.now_s))
             what()
-        self._set_clock(now_s)
-
-    def _set_clock(self, now_s: float) -> None:
-        self.world.now_s = now_s
-        self.world.shard.now = EPOCH + timedelta(seconds=now_s)
+        world.set_clock(now_s)
 
 
 def _short(thing: object) -> str:

@@ -42,6 +42,12 @@ class Mark(IntEnum):
     dead = 44
 
 
+def last_word(end: Mark, duplicate_possible: bool) -> Mark:
+    """What to store at the end of the work. After a try that may have gone and was repeated, a refusal or an expiry
+    is not the whole truth: ``unknown``, which a late receipt can still raise."""
+    return Mark.unknown if duplicate_possible and end > Mark.undelivered else end
+
+
 class State(IntEnum):
     """Where the dispatch stands. Numbers are stored: never change one."""
 

@@ -19,6 +19,7 @@ ShardNumber = NewType("ShardNumber", int)
 
 SLOTS: Final = 4096
 RANDOM_BITS: Final = 62
+MOST_TRIES: Final = 32_767
 _RANDOM_MASK: Final = (1 << RANDOM_BITS) - 1
 _VERSION: Final = 7 << 76
 _VARIANT: Final = 2 << 62
@@ -75,4 +76,5 @@ def parse_reference(text: object) -> tuple[DeliveryId, int] | None:
         id_, n = UUID(hex=text[:32]), int(text[33:])
     except ValueError:
         return None
-    return (DeliveryId(id_), n) if reference(DeliveryId(id_), n) == text and id_.version == 7 else None
+    ours = id_.version == 7 and 1 <= n <= MOST_TRIES and reference(DeliveryId(id_), n) == text
+    return (DeliveryId(id_), n) if ours else None

@@ -1,0 +1,97 @@
+"""The simulator must not be blind: each bug that others have shipped is planted, and must be found."""
+
+from datetime import datetime
+
+import pytest
+from checker import first_violation, run
+from msgspec.structs import replace
+from shard_model import Rules
+
+from tidings.domain import dispatch, retry
+from tidings.domain.delivery import Mark, State
+from tidings.domain.dispatch import Dispatch, Finish, Settlement
+from tidings.domain.outcome import Outcome, TryLater, TryNext, Unsure
+
+SEEDS = range(3000)
+
+
+def claims_in_flight_rows_again(row: Dispatch, token: int, now: datetime, lease_s: float) -> Dispatch:
+    if row.state == State.inflight:
+        row = replace(row, state=State.leased)
+    return dispatch.claim(row, token, now, lease_s)
+
+
+def asks_for_neither_token_nor_try(row: Dispatch, token: int, n: int, to: Settlement) -> bool:
+    return True
+
+
+def asks_for_no_token(row: Dispatch, token: int, n: int, to: Settlement) -> bool:
+    return row.tries == n
+
+
+def asks_for_no_try(row: Dispatch, token: int, n: int, to: Settlement) -> bool:
+    return dispatch.holds(row, token, row.tries, to)
+
+
+def fails_over_from_in_doubt(said: Outcome, *rest: object) -> Settlement:
+    return retry.next_step(TryNext(said.code) if isinstance(said, Unsure) else said, *rest)
+
+
+def takes_unsure_for_not_sent(said: Outcome, *rest: object) -> Settlement:
+    return retry.next_step(TryLater(said.code) if isinstance(said, Unsure) else said, *rest)
+
+
+def takes_unsure_for_sent(said: Outcome, *rest: object) -> Settlement:
+    return Finish(Mark.sent) if isinstance(said, Unsure) else retry.next_step(said, *rest)
+
+
+def keeps_the_token(row: Dispatch, token: int, n: int, to: Settlement, now: datetime) -> Dispatch | None:
+    after = dispatch.settle(row, token, n, to, now)
+    return after and replace(after, token=row.token)
+
+
+def numbers_no_try(row: Dispatch, *rest: object) -> Dispatch | None:
+    after = dispatch.mark(row, *rest)
+    return after and replace(after, tries=max(row.tries, 1))
+
+
+def always(age_s: float) -> bool:
+    return True
+
+
+def the_later_word(old: Mark, new: Mark) -> Mark:
+    return new
+
+
+PLANTED = {
+    "an expired in-flight row is sent again": Rules(claim=claims_in_flight_rows_again),
+    "a finish checks neither token nor try": Rules(holds=asks_for_neither_token_nor_try),
+    "a finish checks no token": Rules(holds=asks_for_no_token),
+    "a finish forgets that tries == n": Rules(holds=asks_for_no_try),
+    "a late answer counts for the newest try": Rules(forgets_its_try=True),
+    "a settled row keeps its token": Rules(settle=keeps_the_token),
+    "there is no self-fence": Rules(may_write=always),
+    "the fence's clock stops while the machine sleeps": Rules(clock_counts_suspend=False),
+    "in doubt fails over": Rules(next_step=fails_over_from_in_doubt),
+    "unsure is taken for surely not sent": Rules(next_step=takes_unsure_for_not_sent),
+    "unsure is taken for sent": Rules(next_step=takes_unsure_for_sent),
+    "a look-up's absence is trusted at once": Rules(trusts_absence_at_once=True),
+    "the wait for absence trusts a clock that may be stepped": Rules(trusts_the_database_clock=True),
+    "two calls share a number": Rules(mark=numbers_no_try),
+    "a late receipt moves the status back": Rules(rise=the_later_word),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_the_simulator_finds_the_bug_that(bug):
+    violation = first_violation(SEEDS, PLANTED[bug])
+    assert violation is not None, f"{len(SEEDS)} schedules did not notice that {bug}"
+    assert run(violation.seed) is None, "the rules as they are must keep the same schedule"
+
+
+def test_a_violation_names_its_seed_and_breaks_the_same_way_again():
+    rules = PLANTED["unsure is taken for surely not sent"]
+    violation = first_violation(SEEDS, rules)
+    assert str(violation).startswith(f"seed {violation.seed} broke:")
+    assert any("writes to provider" in step for step in violation.trace)
+    assert run(violation.seed, rules) == violation
