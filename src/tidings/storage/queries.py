@@ -27,10 +27,10 @@ _ATTEMPT: Final = PastAttempt.__struct_fields__
 _payload: Final = msgspec.json.Decoder(Payload)
 
 
-class DeadCause(msgspec.Struct, frozen=True):
-    """Dead letters that have their cause in common; ``latest`` is one of them to look at."""
+class DeadReason(msgspec.Struct, frozen=True):
+    """Dead letters that have their reason in common; ``latest`` is one of them to look at."""
 
-    cause: str
+    reason: str
     channel: Channel
     count: int
     first_at: datetime
@@ -89,22 +89,22 @@ class Queries:
             rows = await self._fetch(shard, "by_reference", *_bounds(tenant, page), reference)
         return await self._summaries(shard, tenant, rows)
 
-    async def dead_causes(self, tenant: TenantId) -> Sequence[DeadCause]:
-        """The dead letters by cause and channel, the most frequent first."""
+    async def dead_reasons(self, tenant: TenantId) -> Sequence[DeadReason]:
+        """The dead letters by reason and channel, the most frequent first."""
         found = await asyncio.gather(
-            *(self._fetch(shard, "dead_causes", tenant) for shard in self._shards.numbers)
+            *(self._fetch(shard, "dead_reasons", tenant) for shard in self._shards.numbers)
         )  # fmt: skip
-        merged = dict[tuple[str, int], DeadCause]()
+        merged = dict[tuple[str, int], DeadReason]()
         for row in (row for rows in found for row in rows):
-            key = (row["cause"], row["channel"])
-            merged[key] = _joined(merged.get(key), _cause(row))
-        return sorted(merged.values(), key=lambda one: (-one.count, one.cause))
+            key = (row["reason"], row["channel"])
+            merged[key] = _joined(merged.get(key), _reason(row))
+        return sorted(merged.values(), key=lambda one: (-one.count, one.reason))
 
     async def dead(
-        self, shard: ShardNumber, tenant: TenantId, cause: str | None, only: Sequence[UUID] | None, limit: int
+        self, shard: ShardNumber, tenant: TenantId, reason: str | None, only: Sequence[UUID] | None, limit: int
     ) -> Sequence[DeliveryId]:
         """The tenant's dead letters of one shard, the oldest first."""
-        return [row["id"] for row in await self._fetch(shard, "dead", tenant, cause, only, limit)]
+        return [row["id"] for row in await self._fetch(shard, "dead", tenant, reason, only, limit)]
 
     @property
     def shards(self) -> Sequence[ShardNumber]:
@@ -206,16 +206,16 @@ def _receipt(row: asyncpg.Record) -> PastReceipt:
     )
 
 
-def _cause(row: asyncpg.Record) -> DeadCause:
-    return DeadCause(
-        row["cause"], Channel(row["channel"]), row["count"], row["first_at"], row["last_at"], row["latest"]
+def _reason(row: asyncpg.Record) -> DeadReason:
+    return DeadReason(
+        row["reason"], Channel(row["channel"]), row["count"], row["first_at"], row["last_at"], row["latest"]
     )  # fmt: skip
 
 
-def _joined(one: DeadCause | None, other: DeadCause) -> DeadCause:
+def _joined(one: DeadReason | None, other: DeadReason) -> DeadReason:
     if one is None:
         return other
-    latest = max(one, other, key=lambda cause: cause.last_at)
+    latest = max(one, other, key=lambda one: one.last_at)
     return msgspec.structs.replace(
         latest, count=one.count + other.count, first_at=min(one.first_at, other.first_at)
     )  # fmt: skip

@@ -13,13 +13,13 @@ from tidings.web.auth import Caller
 from tidings.web.edge import Edge
 from tidings.web.fields import Answer, Body, MayManage, MayRead, Stamp, Text, problems
 
-AT_ONCE: Final = 10_000
+AT_ONCE: Final = 1_000
 
 
-class DeadCause(Answer):
-    """Dead letters of one cause; ``latest`` is a delivery to look at."""
+class DeadReason(Answer):
+    """Dead letters of one reason; ``latest`` is a delivery to look at."""
 
-    cause: str
+    reason: str
     channel: str
     count: int
     first_at: Stamp
@@ -27,23 +27,23 @@ class DeadCause(Answer):
     latest: UUID
 
 
-class DeadCauses(Answer):
-    items: list[DeadCause]
+class DeadReasons(Answer):
+    items: list[DeadReason]
     next: None = None
 
 
 class Chosen(Body):
-    """By ids of deliveries, or by cause, or both. ``dry_run`` only counts."""
+    """By ids of deliveries, or by reason, or both. ``dry_run`` only counts."""
 
     ids: Annotated[list[Annotated[UUID, Field(strict=False)]], Field(min_length=1, max_length=1_000)] | None = None
-    cause: Text | None = None
+    reason: Text | None = None
     dry_run: bool = False
 
 
 class Done(Answer):
-    """``count`` dead letters, of at most 10,000 a shard in one call; ``more`` says to call again."""
+    """The deliveries concerned, of each shard at most a thousand in one call; ``more`` says to call again."""
 
-    count: int
+    ids: list[UUID]
     more: bool
 
 
@@ -53,17 +53,17 @@ class DeadLetters:
 
     def routes(self) -> APIRouter:
         router = APIRouter(tags=["dead letters"])
-        router.add_api_route("/dead-letters", self.causes, methods=["GET"], responses=problems())
+        router.add_api_route("/dead-letters", self.reasons, methods=["GET"], responses=problems())
         router.add_api_route("/dead-letters/replay", self.replay, methods=["POST"], responses=problems())
         router.add_api_route("/dead-letters/discard", self.discard, methods=["POST"], responses=problems())
         return router
 
-    async def causes(self, caller: MayRead) -> DeadCauses:
-        """Grouped by cause, the most frequent first."""
-        found = await self._edge.queries.dead_causes(caller.tenant)
+    async def reasons(self, caller: MayRead) -> DeadReasons:
+        """Grouped by reason, the most frequent first."""
+        found = await self._edge.queries.dead_reasons(caller.tenant)
         items = [
-            DeadCause(
-                cause=one.cause,
+            DeadReason(
+                reason=one.reason,
                 channel=one.channel.name,
                 count=one.count,
                 first_at=one.first_at,
@@ -72,7 +72,7 @@ class DeadLetters:
             )
             for one in found
         ]
-        return DeadCauses(items=items)
+        return DeadReasons(items=items)
 
     async def replay(self, caller: MayManage, body: Chosen) -> Done:
         """Back to their lanes, with a fresh schedule."""
@@ -83,17 +83,17 @@ class DeadLetters:
         return await self._act(caller, body, "discard")
 
     async def _act(self, caller: Caller, chosen: Chosen, act: Literal["replay", "discard"]) -> Done:
-        if chosen.ids is None and chosen.cause is None:
-            raise Invalid("name ids or a cause", pointer="/ids", code="missing_field")
-        count, more = 0, False
+        if chosen.ids is None and chosen.reason is None:
+            raise Invalid("name ids or a reason", pointer="/ids", code="missing_field")
+        done, more = list[UUID](), False
         for shard in self._edge.queries.shards:
-            wanted = await self._edge.queries.dead(shard, caller.tenant, chosen.cause, chosen.ids, AT_ONCE)
-            count += len(wanted) if chosen.dry_run or not wanted else await self._each(shard, wanted, act)
+            wanted = await self._edge.queries.dead(shard, caller.tenant, chosen.reason, chosen.ids, AT_ONCE)
+            done += wanted if chosen.dry_run or not wanted else await self._each(shard, wanted, act)
             more = more or len(wanted) == AT_ONCE
-        return Done(count=count, more=more)
+        return Done(ids=done, more=more)
 
-    async def _each(self, shard: ShardNumber, wanted: Sequence[DeliveryId], act: str) -> int:
+    async def _each(self, shard: ShardNumber, wanted: Sequence[DeliveryId], act: str) -> Sequence[DeliveryId]:
         dispatches = self._edge.dispatches
         if act == "replay":
-            return len(await dispatches.replay(shard, wanted))
-        return len(await dispatches.discard(shard, wanted, None))
+            return await dispatches.replay(shard, wanted)
+        return await dispatches.discard(shard, wanted, None)

@@ -43,8 +43,8 @@ FROM attempt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND 
 SELECT delivery_id, n, provider, kind, status, reason, occurred_at, received_at
 FROM receipt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3 ORDER BY delivery_id, received_at;
 
--- name: dead_causes
-SELECT coalesce(d.reason, '') AS cause, v.channel, count(*) AS count, min(d.due_at) AS first_at, max(d.due_at) AS last_at,
+-- name: dead_reasons
+SELECT coalesce(d.reason, '') AS reason, v.channel, count(*) AS count, min(d.due_at) AS first_at, max(d.due_at) AS last_at,
        (array_agg(d.id ORDER BY d.due_at DESC))[1] AS latest
 FROM dispatch d JOIN delivery v ON v.id = d.id
 WHERE d.lane = 3 AND d.state = 4 AND v.tenant = $1

@@ -1,0 +1,138 @@
+"""The API as it runs: real wiring, uvicorn on a loopback socket, two shards, two tenants."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvicorn
+
+from tests.integration.shards import TwoShards, prepare
+from tidings import wiring
+from tidings.domain.lanes import Channel, Class
+from tidings.domain.template import TemplateSource
+from tidings.runtime.telemetry import Telemetry
+from tidings.settings import load
+from tidings.storage.control import Control
+
+WELCOME = TemplateSource(subject="Order {{ order }}", text="Hello, it is {{ order }}.")
+
+
+@dataclass
+class Said:
+    """An answer, read whole."""
+
+    status: int
+    headers: Any
+    raw: bytes
+    body: Any
+
+    @property
+    def code(self) -> str:
+        return str(self.body["code"])
+
+    @property
+    def pointers(self) -> list[str]:
+        return [error["pointer"] for error in self.body.get("errors", [])]
+
+
+@dataclass
+class Api:
+    """``key`` may do everything for the tenant acme, ``other`` for another one; ``events`` is what was emitted."""
+
+    url: str
+    session: aiohttp.ClientSession
+    system: TwoShards
+    core: wiring.Core
+    key: str
+    other: str
+    other_tenant: int
+    events: list[object] = field(default_factory=list)
+
+    async def call(self, method: str, path: str, json: Any = None, key: str | None = "", **more: Any) -> Said:
+        """``key`` None calls without one."""
+        headers = dict(more.pop("headers", {}))
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key or self.key}"
+        async with self.session.request(method, self.url + path, json=json, headers=headers, **more) as answer:
+            raw = await answer.read()
+            body = await answer.json(content_type=None) if "json" in answer.headers.get("content-type", "") else None
+            return Said(answer.status, answer.headers, raw, body)
+
+    async def send(self, json: Any, key: str | None = "", **headers: str) -> Said:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.call("POST", "/api/v1/notifications", json, key, headers=named)
+
+    async def post(self, raw: bytes, path: str = "/api/v1/notifications", **headers: str) -> Said:
+        """A body as it is."""
+        named = {"Content-Type": "application/json"} | {name.replace("_", "-"): one for name, one in headers.items()}
+        return await self.call("POST", path, data=raw, headers=named)
+
+
+async def tenant_beside(control: Control, name: str) -> tuple[int, str]:
+    """Another tenant that can send, and its key."""
+    tenant = await control.put_tenant(name)
+    await control.put_category(tenant, "general", Class.transactional, [Channel.email])
+    await control.put_sender(tenant, "default", Channel.email, {"email": "other@example.com"})
+    account = await control.put_account(tenant, "sendgrid", "sendgrid", Channel.email, {"api_key": "SG.other"})
+    await control.put_route(tenant, Channel.email, [account.id])
+    await control.put_template(tenant, "theirs", "general", WELCOME)
+    return tenant, await control.create_key(tenant, "theirs")
+
+
+@asynccontextmanager
+async def serving(postgres: Any, directory: Path, **flags: Any) -> AsyncIterator[Api]:
+    system = await prepare(postgres)
+    await system.control.put_template(system.tenant, "order_confirmation", "general", WELCOME)
+    key = await system.control.create_key(system.tenant, "all")
+    other_tenant, other = await tenant_beside(system.control, "other")
+    named = {
+        "control_dsn": system.control_dsn,
+        "shard_dsns": list(system.shard_dsns),
+        "master_key": system.secrets._master.hex(),
+        "data_dir": str(directory),
+        **{name.replace("__", "."): value for name, value in flags.items()},
+    }
+    telemetry = Telemetry("api", "error")
+    async with wiring.core(load(named, {}, directory), telemetry) as core:
+        app, accept, _ = await wiring.build_api(core)
+        async with listening(app) as url, aiohttp.ClientSession() as session:
+            api = Api(url, session, system, core, key, other, other_tenant)
+            yield api
+        await accept.drain()
+
+
+@asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[str]:
+    """The application on a free port, for the length of a block."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            app, http="httptools", lifespan="off", log_config=None, access_log=False, server_header=False
+        )
+        server = uvicorn.Server(config)
+        server.capture_signals = _unchanged  # type: ignore[method-assign]
+        serving_ = asyncio.create_task(server.serve([listener]))
+        try:
+            async with asyncio.timeout(10):
+                while not server.started:
+                    await asyncio.sleep(0.005)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving_
+
+
+def _unchanged() -> Any:
+    """Signals stay with the test run."""
+    return _Nothing()
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
