@@ -36,7 +36,9 @@ class Email:
         if len(text) > MOST_ADDRESS_CHARS:
             raise Invalid(f"is longer than {MOST_ADDRESS_CHARS} characters", pointer=pointer)
         try:
-            valid = validate_email(text, check_deliverability=False, allow_smtputf8=False, test_environment=True)
+            valid = validate_email(
+                text, check_deliverability=False, allow_smtputf8=False, test_environment=True, strict=True
+            )
         except EmailNotValidError as error:
             raise Invalid(str(error), pointer=pointer) from None
         address = valid.ascii_email or valid.normalized

@@ -26,12 +26,12 @@ _TAG: Final = re.compile(r"<[^<>]*>")
 def link_flaw(html: str) -> str | None:
     """What is wrong with the first link that leads neither to the web nor to a mailbox, a telephone or a picture, or
     that cannot be told. Relative links are fine. Text that merely looks like an attribute counts as one."""
-    low, seen = html.lower(), 0
+    low, seen = _lowered(html), 0
     for name in _LINKED:
         at = low.find(name)
         while at >= 0:
             at += len(name)
-            value = _VALUE.match(low, at)
+            value = _VALUE.match(html, at)
             flaw = _flaw(value[1]) if value else None
             seen += 1
             if flaw is not None or seen > _MOST_LINKS:
@@ -67,10 +67,15 @@ def text_of(html: str) -> str | None:
 
 def _without(html: str, opening: str, closing: str) -> str:
     """Cuts each stretch from ``opening`` to the end of the tag ``closing``; the rest when it is never closed."""
-    kept, at, low = [], 0, html.lower()
+    kept, at, low = [], 0, _lowered(html)
     while (start := low.find(opening, at)) >= 0:
         kept.append(html[at:start])
         closed = low.find(closing, start)
         ended = low.find(">", closed) if closed >= 0 else -1
         at = ended + 1 if ended >= 0 else len(html)
     return "".join([*kept, html[at:]])
+
+
+def _lowered(html: str) -> str:
+    """In small letters, with every character in its place: the capital dotted I alone would become two."""
+    return html.replace("\u0130", "i").lower()

@@ -246,13 +246,14 @@ def _cause(status: int, stalled: bool) -> tuple[str, str]:
         return "wall", "it took too long"
     if status == -signal.SIGPROF:
         return CPU, "it used too much CPU"
-    if status == OUT_OF_MEMORY or -status in _CRASHES:
+    if status in (OUT_OF_MEMORY, -signal.SIGABRT):
         return "memory", "it used too much memory"
+    if status in (-signal.SIGSEGV, -signal.SIGBUS):
+        return "crash", "it is nested too deeply"
     if status < 0:
         return "killed", f"it was ended by signal {-status}"
     return "crash", f"it left with code {status}"
 
 
-_CRASHES: Final = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 _ANSWERS: Final = msgspec.msgpack.Decoder(list[Content | str])
 _FAULTS: Final = msgspec.msgpack.Decoder(list[tuple[str, str, int | None]])
