@@ -14,7 +14,7 @@ from tidings.domain.outcome import Outcome, Receipt, Refused, Sent, TryLater, Tr
 from tidings.ports import Message
 from tidings.providers.mail_headers import unsafe_field
 from tidings.providers.sendgrid_events import Events
-from tidings.providers.wire import Answer, Fenced, NoAnswer, NotSent, Wire
+from tidings.providers.wire import DEFAULT_LIMITS, Answer, Fenced, Limits, NoAnswer, NotSent, Wire
 
 API: Final = "https://api.sendgrid.com"
 PATH: Final = "/v3/mail/send"
@@ -97,7 +97,8 @@ class _Faults(msgspec.Struct):
 class SendGrid:
     """One account. Settings: ``api_key``, ``url`` (the API's), ``webhook_public_key`` (base64 DER; without it no
     receipt is believed), ``pause_s`` (after a refused key or credit used up), ``slow_down_s`` (after a 429 that does
-    not say for how long). Raises ValueError, without its value, for a setting that cannot be used."""
+    not say for how long), ``timeout_s`` of a call, ``connections`` at once. Raises ValueError for what cannot be used,
+    and never shows the key."""
 
     def __init__(self, account: Account) -> None:
         settings = account.settings
@@ -108,7 +109,11 @@ class SendGrid:
         self._pause_s = float(settings.get("pause_s", 60))
         self._slow_down_s = float(settings.get("slow_down_s", 10))
         self._events = Events(settings.get("webhook_public_key"))
-        self._wire = Wire(f"{url.scheme}://{url.netloc}")
+        limits = Limits(
+            connections=int(settings.get("connections", DEFAULT_LIMITS.connections)),
+            total_s=float(settings.get("timeout_s", DEFAULT_LIMITS.total_s)),
+        )
+        self._wire = Wire(f"{url.scheme}://{url.netloc}", limits=limits)
         self._head = self._wire.head(
             "POST",
             url.path.rstrip("/") + PATH,

@@ -9,6 +9,7 @@ import asyncio
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, NewType
 from urllib.parse import urlsplit
@@ -52,8 +53,6 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 DEFAULT_LIMITS: Final = Limits()
-JUST_USED_S: Final = 0.005
-"""A connection that rested no longer than this is used without asking the kernel whether its peer closed it."""
 
 
 class NotSent(msgspec.Struct, frozen=True, gc=False):
@@ -135,17 +134,18 @@ class Wire:
             return
         self._busy.discard(connection)
         if connection.reusable and not self._closed:
-            connection.idle_since_s = asyncio.get_running_loop().time()
+            connection.idle_since_s = time.monotonic()
             self._idle.append(connection)
         else:
             connection.abort()
 
     def _kept(self) -> Connection | None:
-        """The connection used last, so that the pool shrinks to what is needed; none that its peer has closed."""
+        """The connection used last, so that the pool shrinks to what is needed; none that its peer has closed. The
+        age is not the loop's time, which stands still while the loop is kept busy."""
         while self._idle:
             connection = self._idle.pop()
-            age_s = asyncio.get_running_loop().time() - connection.idle_since_s
-            if connection.reusable and (age_s < JUST_USED_S or (age_s < self._limits.idle_s and connection.silent())):
+            age_s = time.monotonic() - connection.idle_since_s
+            if connection.reusable and age_s < self._limits.idle_s and connection.silent():
                 return connection
             connection.abort()
         return None

@@ -36,18 +36,21 @@ class NoAnswer(msgspec.Struct, frozen=True, gc=False):
 
 class Connection(asyncio.Protocol):
     """Owned by one caller at a time. ``header_bytes`` and ``answer_bytes`` bound what a peer may send for one call,
-    interim answers and framing included."""
+    interim answers and framing included.
+
+    ``reusable`` says that no call is under way, the last one ended cleanly, and nothing is known to be wrong.
+    """
 
     transport: asyncio.Transport
-    idle_since_s: float
-    deadline_s: float
+    reusable = True
+    idle_since_s = 0.0
+    deadline_s = 0.0
 
     def __init__(self, loop: asyncio.AbstractEventLoop, header_bytes: int, answer_bytes: int) -> None:
         self._loop = loop
         self._header_bytes = header_bytes
         self._answer_bytes = answer_bytes
         self._waiter: asyncio.Future[Answer | NoAnswer] | None = None
-        self._keep_alive = True
         self._received = 0
         self._in_body = False
         self._fields: dict[bytes, bytes] = {}
@@ -58,22 +61,15 @@ class Connection(asyncio.Protocol):
         self.on_body = self._chunks.append
         self._parser = httptools.HttpResponseParser(self)
 
-    async def ask(self, request: bytes, deadline_s: float) -> Answer | NoAnswer:
-        """Writes the request, in this very call when the socket takes it, and waits for the answer.
-
-        A caller that is cancelled leaves the connection unusable: ``reusable`` is then False.
-        """
-        waiter: asyncio.Future[Answer | NoAnswer] = self._loop.create_future()
-        self._waiter = waiter
+    def ask(self, request: bytes, deadline_s: float) -> "asyncio.Future[Answer | NoAnswer]":
+        """Writes the request, in this very call when the socket takes it; the answer is what to wait for. A caller
+        that stops waiting leaves a connection that is not ``reusable``."""
+        self._waiter = waiter = self._loop.create_future()
+        self.reusable = False
         self.deadline_s = deadline_s
         self._received = 0
         self.transport.write(request)
-        return await waiter
-
-    @property
-    def reusable(self) -> bool:
-        """The last call ended cleanly, and nothing is known to be wrong with the connection."""
-        return self._keep_alive and self._waiter is None and not self.transport.is_closing()
+        return waiter
 
     @property
     def waiting(self) -> bool:
@@ -85,11 +81,12 @@ class Connection(asyncio.Protocol):
         return not self._readable.poll(0)
 
     def abort(self) -> None:
+        self.reusable = False
         self.transport.abort()
 
     def give_up(self, code: str, detail: str = "") -> None:
         """Drops the connection; who waits on it gets ``NoAnswer``."""
-        self.transport.abort()
+        self.abort()
         self._finish(NoAnswer(code, detail))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -112,7 +109,11 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._in_body and self._received > self._header_bytes:
             self.give_up("too_large", f"headers over {self._header_bytes} bytes")
 
+    def eof_received(self) -> None:
+        self.reusable = False
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
         if self._waiter is None:
             return
         if exc is None and self._ends_with_the_connection():
@@ -123,12 +124,12 @@ class Connection(asyncio.Protocol):
             self._finish(NoAnswer("reset" if exc else "closed", str(exc or "closed without an answer")))
 
     def on_message_begin(self) -> None:
+        self._fields.clear()
         if self._waiter is None:
-            self._keep_alive = False
+            self.reusable = False
 
     def on_headers_complete(self) -> None:
         self._headers = self._fields.copy()
-        self._fields.clear()
         self._in_body = True
 
     def on_message_complete(self) -> None:
@@ -136,13 +137,12 @@ class Connection(asyncio.Protocol):
         if self._parser.get_status_code() < 200:
             return
         # An answer that came before the request was out leaves a peer that may never read the rest.
-        self._keep_alive = self._parser.should_keep_alive() and not self.transport.get_write_buffer_size()
+        self.reusable = self._parser.should_keep_alive() and not self.transport.get_write_buffer_size()
         self._answered()
 
     def _answered(self) -> None:
         body = b"".join(self._chunks)
         self._chunks.clear()
-        self._fields.clear()
         self._finish(Answer(self._parser.get_status_code(), self._headers, body))
 
     def _finish(self, said: Answer | NoAnswer) -> None:
