@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +17,13 @@ import pytest
 from tidings.bench import standin
 from tidings.bench.standin import StandIn, Stats, credential_hash, running
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: apt-get install gcc libc6-dev")
+pytestmark = pytest.mark.usefixtures("compiler")
 KEY = {"Authorization": "Bearer SG.test"}
+
+
+@pytest.fixture(scope="module")
+def compiler(tool) -> None:
+    tool("cc")
 
 
 @pytest.fixture

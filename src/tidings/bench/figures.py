@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that at least ``share`` (0 to 1) of the sorted values do not exceed; 0.0 of none."""
     if not ordered:
         return 0.0
-    return ordered[max(0, min(len(ordered) - 1, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
 def median(values: Sequence[float]) -> float:

@@ -21,6 +21,7 @@ from tidings.bench.subject import USERS, Subject, still
 
 SINGLE_CONNECTIONS: Final = 64
 BATCH_CONNECTIONS: Final = 8
+STEPS: Final = 3
 _STALLED_S: Final = 60.0
 _POLL_S: Final = 0.02
 
@@ -55,7 +56,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def put_through(subject: Subject, wish: Wish, say: Say) -> Outcome:
-    """Load, settle, compare. Raises OSError when the subject cannot be reached."""
+    """Load, settle, compare: ``STEPS`` of them. Raises OSError when the subject cannot be reached."""
     subject.provider.forget()
     since_ms = time.time_ns() // 1_000_000
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as folder:

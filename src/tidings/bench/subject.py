@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
@@ -13,12 +14,14 @@ from tidings.bench.standin import StandIn
 
 USERS: Final = 100_000
 _STOP_S: Final = 30.0
+_POLL_S: Final = 0.005
 
 
 class Subject(Protocol):
     """A system under load. ``item`` is the JSON of a notification with ``%d`` for the user and the number; ``roots``
     has the pids of each kind of process, the database's and the stand-in's included."""
 
+    name: str
     url: str
     api_key: str
     item: str
@@ -45,11 +48,20 @@ def still(pids: Sequence[int]) -> Iterator[None]:
     try:
         for one in family:
             one.send_signal(signal.SIGSTOP)
+        while not all(_holds_still(one) for one in family):
+            time.sleep(_POLL_S)
         yield
     finally:
         for one in family:
             if one.is_running():
                 one.send_signal(signal.SIGCONT)
+
+
+def _holds_still(one: psutil.Process) -> bool:
+    try:
+        return one.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager

@@ -25,6 +25,7 @@ _WORK: Final = ("SELECT id, status FROM work WHERE id >= $1", struct.Struct(">2x
 class BareLoop:
     """One table, one API process, one worker process. Its finished row is its attempt."""
 
+    name = "bare loop"
     api_key = "none"
     item = ITEM
 
