@@ -1,0 +1,264 @@
+"""A whole system of real processes for acceptance and chaos tests: started, loaded, broken, and checked by its ledgers."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+import msgspec
+
+from tidings.bench.ledger import Call, Ledgers, Report, Rules, Taken, check
+from tidings.bench.ledger_rows import count_unfinished, read_accounts, read_database
+from tidings.domain.ids import parse_reference
+from tidings.runtime import rundir
+
+SHORT: Mapping[str, str] = {
+    # durations that a test can wait for; the order between them is the product's
+    "TIDINGS_WORKER_LEASE_S": "4",
+    "TIDINGS_WORKER_SEND_RESERVE_S": "2",
+    "TIDINGS_WORKER_PROVIDER_TIMEOUT_S": "1.5",
+    "TIDINGS_WORKER_CONNECT_TIMEOUT_S": "0.5",
+    "TIDINGS_WORKER_POLL_S": "0.3",
+    "TIDINGS_WORKER_ACCOUNT_PAUSE_S": "1",
+    "TIDINGS_WORKER_RETRY_SCHEDULE_S": "[0.5, 1, 2]",
+    "TIDINGS_DOUBT_SETTLE_S": "3",
+    "TIDINGS_DOUBT_LOOK_UP_S": "0.5",
+    "TIDINGS_RELAY_SWEEP_S": "0.3",
+}
+TEMPLATE = "order_confirmation"
+
+
+async def until(true: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    """Waits for a condition, sync or async, and gives its value; fails with ``what`` was waited for."""
+    end = time.monotonic() + timeout_s
+    while True:
+        value = true()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {timeout_s} s in vain for {what}")
+        await asyncio.sleep(0.05)
+
+
+class System:
+    """One run of ``tidings up``, with the client's ledger of everything that was asked of it."""
+
+    def __init__(self, data_dir: Path, process: asyncio.subprocess.Process, told: dict[str, Any]) -> None:
+        self.data_dir = data_dir
+        self.process = process
+        self.url, self.key, self.sandbox_url = told["url"], told["api_key"], told["sandbox_url"]
+        self.dsns: Sequence[str] = told["postgres_dsns"]
+        self.calls: list[Call] = []
+        self.began_ms = int(time.time() * 1000) - 1000
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
+        self._numbers = iter(range(1, 1 << 60))
+
+    # the API, as a client sees it
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Mapping[str, str]]:
+        """Status, decoded body and headers. Raises aiohttp.ClientError when there is no answer."""
+        data = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
+        given = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json", **headers}
+        async with self._session.request(method, f"{self.url}/api/v1{path}", data=data, headers=given) as answer:
+            content = await answer.read()
+            return answer.status, msgspec.json.decode(content) if content else None, answer.headers
+
+    async def send(self, key: str | None = None, *, user: str | None = None, again_s: float = 20.0, **more: Any) -> str:
+        """Asks for one notification until there is an answer that counts, always with the same key, as a careful
+        client does; every answer goes into the ledger. Gives the notification's id."""
+        number = next(self._numbers)
+        key = key or f"key-{number}-{os.urandom(4).hex()}"
+        user = user or f"user-{number}"
+        body = {
+            "to": {"user": user, "email": f"{user}@example.com"},
+            "template": TEMPLATE,
+            "data": {"name": "Ada", "order": str(number), "total": "1"},
+            **more,
+        }
+        end = time.monotonic() + again_s
+        while True:
+            try:
+                status, said, _ = await self.ask("POST", "/notifications", body, **{"Idempotency-Key": key})
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                status, said = 0, None
+            id_ = said["id"] if status == 202 else None
+            self.calls.append(Call(f"{user}/{key}", status, bytes.fromhex(id_.replace("-", "")) if id_ else None, 1))
+            if id_:
+                return id_
+            assert status in (0, 409, 429, 503), f"{status}: {said}"
+            assert time.monotonic() < end, f"no answer that counts for {key}"
+            await asyncio.sleep(0.1)
+
+    async def load(self, per_s: float, for_s: float) -> Sequence[str]:
+        """A steady rate, each client careful; gives the ids once all have been accepted."""
+        clients, end = [], time.monotonic() + for_s
+        while time.monotonic() < end:
+            clients.append(asyncio.create_task(self.send()))
+            await asyncio.sleep(1 / per_s)
+        return await asyncio.gather(*clients)
+
+    async def get(self, id_: str) -> dict[str, Any]:
+        status, said, _ = await self.ask("GET", f"/notifications/{id_}")
+        assert status == 200, said
+        return said
+
+    async def becomes(self, id_: str, *statuses: str, timeout_s: float = 20.0) -> dict[str, Any]:
+        """Waits until the notification has one of these statuses, and gives it."""
+        last: dict[str, Any] = {}
+
+        async def there() -> bool:
+            nonlocal last
+            last = await self.get(id_)
+            return last["status"] in statuses
+
+        try:
+            await until(there, timeout_s, f"{id_} to become {' or '.join(statuses)}")
+        except AssertionError as fault:
+            raise AssertionError(f"{fault}; it is {last}") from None
+        return last
+
+    # the sandbox
+
+    async def sandbox(self, method: str, path: str, body: Any = None) -> Any:
+        async with self._session.request(method, f"{self.sandbox_url}/_sandbox{path}", json=body) as answer:
+            assert answer.status < 300, await answer.text()
+            return msgspec.json.decode(await answer.read() or b"null")
+
+    async def fault(self, fault: str, provider: str = "sendgrid", **more: Any) -> None:
+        await self.sandbox("PUT", f"/faults/{provider}", {"fault": fault, **more})
+
+    async def heal(self, provider: str = "sendgrid") -> None:
+        await self.sandbox("DELETE", f"/faults/{provider}")
+
+    async def receipts(self, provider: str = "sendgrid", **more: Any) -> None:
+        await self.sandbox("PUT", f"/receipts/{provider}", more)
+
+    async def stats(self, provider: str = "sendgrid") -> dict[str, Any]:
+        return (await self.sandbox("GET", "/stats"))[provider]
+
+    async def taken(self) -> list[dict[str, Any]]:
+        """Everything in the sandbox's ledger."""
+        items, after = [], None
+        while True:
+            page = await self.sandbox("GET", "/messages?limit=1000" + (f"&after={after}" if after else ""))
+            items += page["items"]
+            after = page["next"]
+            if after is None:
+                return items
+
+    # processes
+
+    def pids(self, role: str) -> Sequence[int]:
+        """Of the running children of that role: api, worker, relay, sandbox, postgres, valkey."""
+        running = rundir.find(self.data_dir)
+        return running.pids.get(role, ()) if running else ()
+
+    def signal(self, role: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Signals the first process of a role and gives its pid."""
+        pid = self.pids(role)[0]
+        os.kill(pid, number)
+        return pid
+
+    async def replaced(self, role: str, pid: int, timeout_s: float = 30.0) -> None:
+        """Returns once another process has taken the place of ``pid``."""
+        await until(lambda: self.pids(role) and pid not in self.pids(role), timeout_s, f"a new {role}")
+
+    @property
+    def fault_file(self) -> Path:
+        return self.data_dir / "fault"
+
+    def arm(self, point: str) -> None:
+        """The next process that comes by ``point`` ends itself with kill -9, once."""
+        fresh = self.fault_file.with_suffix(".new")
+        fresh.write_text(point)
+        fresh.replace(self.fault_file)
+
+    async def fired(self, timeout_s: float = 20.0) -> None:
+        await until(lambda: not self.fault_file.exists(), timeout_s, "the fault point to be reached")
+
+    # the ledgers
+
+    async def settled(self, timeout_s: float = 60.0) -> None:
+        """Returns once nothing is left to do but dead letters."""
+
+        async def nothing_left() -> bool:
+            try:
+                return await count_unfinished(self.dsns, self.began_ms) == 0
+            except (OSError, asyncpg.PostgresError):
+                return False
+
+        await until(nothing_left, timeout_s, "everything to settle")
+
+    async def check(self, rules: Rules | None = None) -> Report:
+        """Settles, compares all ledgers, and fails unless they are clean."""
+        await self.settled()
+        accounts = await read_accounts(self.dsns)
+        rules = rules or Rules(accounts=accounts)
+        database = await read_database(self.dsns, self.began_ms)
+        report = check(Ledgers(database, self.calls, await self._provider_ledger()), rules)
+        assert report.clean, msgspec.json.format(msgspec.json.encode(report.summary())).decode()
+        return report
+
+    async def _provider_ledger(self) -> list[Taken]:
+        times: dict[tuple[bytes, int], int] = {}
+        for item in await self.taken():
+            reference = parse_reference(item["reference"])
+            if reference:
+                taken = (reference[0].bytes, reference[1])
+                times[taken] = times.get(taken, 0) + 1
+        return [Taken(delivery, n, 0, count) for (delivery, n), count in times.items()]
+
+    async def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        """From both shards."""
+        found = []
+        for dsn in self.dsns[1:]:
+            connection = await asyncpg.connect(dsn)
+            found += await connection.fetch(statement, *values)
+            await connection.close()
+        return found
+
+    def logs(self, role: str) -> str:
+        return (self.data_dir / rundir.LOGS / f"{role}.log").read_text()
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+@asynccontextmanager
+async def running(
+    data_dir: Path, settings: Mapping[str, str] = SHORT, workers: int = 1, port: int = 0
+) -> AsyncIterator[System]:
+    """``tidings up`` with a sandbox on this directory; stopped at the end, whatever happened to it meanwhile."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        **settings,
+        "TIDINGS_TEST_ENABLED": "true",
+        "TIDINGS_TEST_FAULT_FILE": str(data_dir / "fault"),
+    }
+    words = ["up", "--json", "--sandbox", "--data-dir", str(data_dir), "--port", str(port), "--workers", str(workers)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tidings", *words, env=environment, stdout=asyncio.subprocess.PIPE, limit=1 << 20
+    )
+    try:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), 90)
+        assert line, "tidings up ended before it was ready"
+        system = System(data_dir, process, msgspec.json.decode(line))
+        try:
+            yield system
+        finally:
+            await system.close()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), 60)
