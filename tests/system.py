@@ -1,4 +1,4 @@
-"""A whole system of real processes for acceptance and chaos tests: started, loaded, broken, and checked by its ledgers."""
+"""A whole system of real processes for tests: started, loaded, broken, and checked by its ledgers."""
 
 import asyncio
 import os
