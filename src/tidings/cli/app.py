@@ -27,6 +27,8 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "show": "tidings.cli.notifications:show",
         "dead-letters": "tidings.cli.dead_letters:dead_letters",
         "keys": "tidings.cli.keys:keys",
+        "bench": "tidings.cli.bench:bench",
+        "ledger": "tidings.cli.bench:ledger",
     }
 )
 """Name of the command → the function, or the ``typer.Typer`` of a family, that does it. Only the module of the command
