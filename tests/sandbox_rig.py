@@ -115,7 +115,7 @@ async def receiver(port: int = 0) -> AsyncIterator[Receiver]:
     one = Receiver()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/hook", one.take)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
     await site.start()
