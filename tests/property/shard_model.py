@@ -72,8 +72,8 @@ class ShardModel:
     def wait(self, s: float) -> None:
         self.now += timedelta(seconds=s)
 
-    def is_due(self, lanes: Iterable[Lane]) -> bool:
-        return any(row.due_at <= self.now and row.lane in lanes for row in self.rows.values())
+    def due_lanes(self) -> set[Lane]:
+        return {row.lane for row in self.rows.values() if row.due_at <= self.now}
 
     def claim(self, limits: Mapping[Lane, int], token: int) -> list[Dispatch]:
         """Up to a limit of due rows for each lane, oldest first, held for the lease. An expired in-flight row is

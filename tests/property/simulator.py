@@ -19,7 +19,7 @@ from simulated_provider import Call, SimulatedProvider
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Again, Dispatch, Finish, Settlement
 from tidings.domain.ids import DeliveryId, Slot, compose
-from tidings.domain.lanes import IN_DOUBT, Channel, Class, lane_of
+from tidings.domain.lanes import IN_DOUBT, Channel, Class, Lane, lane_of
 from tidings.domain.outcome import Fenced, Outcome, Sent, Unsure
 from tidings.domain.retry import Tried, later
 from tidings.ports import Settled
@@ -53,6 +53,7 @@ class Host(msgspec.Struct):
 
     name: str
     main: "Callable[[World, Host], Life]"
+    lane: Lane
     paused_until_s: float = 0.0
     slept_s: float = 0.0
     actors: "list[Actor]" = []
@@ -83,8 +84,8 @@ class World:
         self.plans = {plan.id: plan for plan in self._plans()}
         self.repeats_at: dict[tuple[DeliveryId, int], int] = {}
         self.strayed: list[tuple[DeliveryId, int]] = []
-        self.hosts = [Host(f"worker {n}", worker) for n in range(1, self.rng.choice((3, 4)))]
-        self.hosts += [Host(f"resolver {n}", resolver) for n in (1, 2)]
+        self.hosts = [Host(f"worker {n}", worker, HOME) for n in range(1, self.rng.choice((3, 4)))]
+        self.hosts += [Host(f"resolver {n}", resolver, IN_DOUBT) for n in (1, 2)]
         self.kill_share, self.pause_share = self.rng.choice((0.0, 0.02, 0.06)), self.rng.choice((0.0, 0.05, 0.15))
         self.clock_share = self.rng.choice((0.0, 0.0, 0.0, 0.02))
 
@@ -315,12 +316,9 @@ class Scheduler:
         host.paused_until_s = until_s
 
     def _ready(self) -> list[Actor]:
-        now_s = self.world.now_s
+        now_s, due = self.world.now_s, self.world.shard.due_lanes()
         awake = [a for host in self.world.hosts if host.paused_until_s <= now_s for a in host.actors]
-        return [a for a in awake if (a.wake_s <= now_s if a.wake_s != IDLE else self._has_work(a))]
-
-    def _has_work(self, actor: Actor) -> bool:
-        return self.world.shard.is_due((IN_DOUBT,) if actor.host.main is resolver else (HOME,))
+        return [a for a in awake if (a.wake_s <= now_s if a.wake_s != IDLE else a.host.lane in due)]
 
     def _resume(self, actor: Actor) -> None:
         try:
