@@ -13,7 +13,7 @@ import msgspec
 
 from tidings.domain.claimed import Claimed
 from tidings.domain.decide import decide
-from tidings.domain.dispatch import Bury
+from tidings.domain.dispatch import Again, Bury
 from tidings.domain.errors import TemplateFault
 from tidings.domain.events import BatchClaimed, ClaimsGivenBack
 from tidings.domain.ids import ShardNumber
@@ -25,6 +25,8 @@ from tidings.pipeline.settle import Settle
 from tidings.ports import Catalogs, Clock, Dispatches, Emit, Reach, Rendered, Renderer, RenderRequest, Shape
 
 TEMPLATE_ERROR: Final = "template_error"
+TEMPLATE_RESTS: Final = "template_rests"
+"""The template brought the renderer down; for a while it is not tried, so that it holds up nobody else."""
 NO_SENDER: Final = "no_sender"
 
 
@@ -99,11 +101,13 @@ class Deliver:
                 self.settle.untried(shard, one.held, fitted)
         return ready
 
-    def _fit(self, routed: Routed, rendered: Rendered) -> Ready | Bury:
+    def _fit(self, routed: Routed, rendered: Rendered) -> Ready | Bury | Again:
         """The content as its channel wants it, with the sender it goes out under."""
         sender = sender_of(self.catalogs(), routed.held)
         if sender is None:
             return Bury(NO_SENDER, f"no sender for {routed.held.channel.name}")
+        if rendered.retry_after_s is not None:
+            return Again(rendered.retry_after_s, TEMPLATE_RESTS, tried=routed.held.tried)
         if rendered.content is None:
             return Bury(TEMPLATE_ERROR, rendered.fault)
         try:
