@@ -2,35 +2,37 @@
 
 import asyncio
 import http.client
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import msgspec
 
 from tidings.bench.ledger import Database, Rules
 from tidings.bench.ledger_rows import count_unfinished, read_accounts, read_database
 from tidings.bench.standin import StandIn, credential_hash
-from tidings.bench.subject import end
+from tidings.bench.subject import USERS, child
+from tidings.runtime import rundir
 
+PROVIDER: Final = "bench"
 PROVIDER_KEY: Final = "SG.bench"
 TEMPLATE: Final = "bench_order"
-ITEM: Final = (
-    '{"to":{"user":"bench-user-%d","email":"bench-user@example.com"},'
-    f'"template":"{TEMPLATE}","data":{{"name":"Ada","order":"A-%d","total":"12.50"}}}}'
-)
+ITEM: Final = f'{{"to":"bench-user-%d","template":"{TEMPLATE}","data":{{"name":"Ada","order":"A-%d","total":"12.50"}}}}'
 _CONTENT: Final = {
     "subject": "Your order {{ order }}",
     "html": "<h1>Hello {{ name }}</h1><p>Your order {{ order }} of {{ total }} is confirmed.</p>",
 }
+_DATA: Final = {"name": "Ada", "order": "A-0", "total": "12.50"}
+_USERS_PER_CALL: Final = 2_000
 _TIMEOUT_S: Final = 30.0
+_MOMENT_S: Final = 2.0
+_FIRST_MESSAGE_S: Final = 120.0
 _POLL_S: Final = 0.05
 
 
@@ -90,60 +92,68 @@ class System:
 
 
 @contextmanager
-def started(provider: StandIn, workers: int = 1) -> Iterator[System]:
+def started(provider: StandIn) -> Iterator[System]:
     """A system of its own in a directory that is gone afterwards, ready to send to this stand-in.
 
     Raises OSError when it does not start, ``Refused`` when it cannot be set up.
     """
     with tempfile.TemporaryDirectory(prefix="tidings-bench-", ignore_cleanup_errors=True) as folder:
         command = [sys.executable, "-m", "tidings", "up", "--json", "--port", "0", "--data-dir", folder]
-        with subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE) as program:
-            try:
-                system = System(_address(program), provider)
-                prepare(system)
+        with child(command) as (_, said):
+            system = System(msgspec.json.decode(said, type=Address), provider)
+            prepare(system)
+            with sending_to(system, provider):
                 yield system
-            finally:
-                end(program)
-
-
-def _address(program: "subprocess.Popen[bytes]") -> Address:
-    line = program.stdout.readline() if program.stdout else b""
-    if not line:
-        raise OSError("`tidings up` ended before it was ready; what it said is above")
-    return msgspec.json.decode(line, type=Address)
 
 
 @contextmanager
 def running(data_dir: Path, provider: StandIn) -> Iterator[System]:
-    """The system that ``tidings up`` runs on this directory. Raises FileNotFoundError when none does."""
-    said = msgspec.json.decode((data_dir / "run.json").read_bytes(), type=dict[str, Any])
-    said["api_key"] = (data_dir / "api_key").read_text().strip()
-    system = System(msgspec.convert(said, Address), provider)
+    """The system that ``tidings up`` runs on this directory; its e-mail goes to the stand-in for the length of the
+    block. Raises FileNotFoundError when none runs, ``Refused`` when it cannot be set up."""
+    found = rundir.find(data_dir)
+    if found is None:
+        raise FileNotFoundError(f"nothing runs on {data_dir}: `tidings up` starts it")
+    key = (data_dir / rundir.API_KEY).read_text().strip()
+    system = System(Address(found.url, key, found.postgres_dsns, found.pids), provider)
     prepare(system)
-    yield system
+    with sending_to(system, provider):
+        yield system
 
 
 def prepare(system: System) -> None:
-    """The template, the provider, and a first message that shows that both are known everywhere."""
+    """The template and the users."""
     system.ask("PUT", f"/templates/{TEMPLATE}", {"category": "general", "content": _CONTENT})
-    point_at(system, system.provider)
-    _await_first_message(system)
+    for first in range(0, USERS, _USERS_PER_CALL):
+        names = [f"bench-user-{number}" for number in range(first, first + _USERS_PER_CALL)]
+        users = [{"id": name, "emails": [f"{name}@example.com"]} for name in names]
+        system.ask("POST", "/users/batch", {"users": users})
 
 
-def point_at(system: System, provider: StandIn) -> None:
-    """From now on this system's e-mail goes to this stand-in."""
+@contextmanager
+def sending_to(system: System, provider: StandIn) -> Iterator[None]:
+    """E-mail goes to this stand-in, through an account of its own, for the length of the block."""
     settings = {"url": provider.url, "api_key": PROVIDER_KEY}
-    system.ask("PUT", "/providers/sendgrid", {"channel": "email", "settings": settings})
+    system.ask("PUT", f"/providers/{PROVIDER}", {"kind": "sendgrid", "settings": settings})
+    route = system.ask("GET", "/routes/email")["providers"]
+    system.ask("PUT", "/routes/email", {"providers": [PROVIDER]})
+    try:
+        _await_first_message(system)
+        yield
+    finally:
+        system.ask("PUT", "/routes/email", {"providers": route})
 
 
 def _await_first_message(system: System) -> None:
+    """Workers learn of a new route a moment later, so the first message is due a moment later. Should it be too early
+    for one of them all the same, it waits for its second chance: nothing may be on its way when a run begins."""
     system.provider.forget()
-    until = time.monotonic() + _TIMEOUT_S
-    while not system.provider.stats().accepted:
+    send_at = datetime.now(UTC) + timedelta(seconds=_MOMENT_S)
+    message = {"to": "bench-user-0", "template": TEMPLATE, "data": _DATA, "send_at": send_at.isoformat()}
+    system.ask("POST", "/notifications", message)
+    until = time.monotonic() + _FIRST_MESSAGE_S
+    while not system.provider.stats().accepted or system.unfinished(0):
         if time.monotonic() > until:
             raise Refused("no message reached the stand-in; see the worker's log")
-        if not system.unfinished(0):
-            system.ask("POST", "/notifications", {"to": {"email": f"{uuid4().hex}@example.com"}, "template": TEMPLATE})
         time.sleep(_POLL_S)
 
 
