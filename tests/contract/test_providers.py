@@ -1,0 +1,294 @@
+"""What every provider's adapter promises, whatever its protocol. A new provider is one row in ``provider_cases``."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from provider_cases import CASES, REFERENCE, Case
+from wire_peer import Authority, Peer, Script, Talk, answer, answering, free_port, playing
+
+from tidings.domain.catalog import Account
+from tidings.domain.ids import TenantId
+from tidings.domain.outcome import Fenced, Outcome, Receipt, Refused, Sent, TryNext, Unsure
+from tidings.ports import Message, Provider
+from tidings.providers import registry
+
+ANSWERS = [pytest.param(case, name, id=f"{case.kind}: {name}") for case in CASES.values() for name in case.answers]
+WEBHOOKS = [pytest.param(case, name, id=f"{case.kind}: {name}") for case in CASES.values() for name in case.webhooks]
+every_provider = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+INJECTED = "x\r\nBcc: eve@example.com\r\n\r\nGET /stolen HTTP/1.1\r\n"
+
+
+def account(case: Case, url: str, settings: Mapping[str, str] | None = None) -> Account:
+    return Account(
+        id=1,
+        tenant=TenantId(1),
+        name="main",
+        kind=case.kind,
+        channel=case.channel,
+        settings={**case.settings, "url": url, "timeout_s": "0.3", **(settings or {})},
+        receipt_token="token",
+    )
+
+
+@asynccontextmanager
+async def facing(case: Case, script: Script) -> AsyncIterator[tuple[Provider, Peer]]:
+    """The adapter, and a peer in the provider's place that plays this script."""
+    async with playing(script) as peer:
+        provider = registry.build(account(case, peer.origin))
+        try:
+            yield provider, peer
+        finally:
+            await provider.close()
+
+
+async def said(case: Case, script: Script, message: Message | None = None) -> Outcome:
+    """What one call becomes; the peer must have got it at most once."""
+    async with facing(case, script) as (provider, peer):
+        outcome = await provider.send(message or case.message, lambda: True)
+        assert len(peer.seen) <= 1, "a call was repeated"
+        return outcome
+
+
+def plain(outcome: Outcome) -> Outcome:
+    return msgspec.structs.replace(outcome, detail="")
+
+
+async def wrong_answers(case: Case) -> list[str]:
+    """The names of the answers that do not become what they should."""
+    wrong, now = [], [b""]
+
+    async def script(talk: Talk) -> None:
+        while True:
+            await talk.request()
+            await talk.say(now[0])
+
+    async with facing(case, script) as (provider, _):
+        for name, scripted in case.answers.items():
+            now[0] = scripted.raw
+            if plain(await provider.send(case.message, lambda: True)) != plain(scripted.becomes):
+                wrong.append(name)
+    return wrong
+
+
+def receipts(case: Case, body: bytes, sign: Callable[[bytes], Mapping[str, str]] | None = None) -> list[Receipt] | None:
+    found = registry.build(account(case, "http://127.0.0.1:1")).receipts((sign or case.sign)(body), body)
+    return None if found is None else [msgspec.structs.replace(one, raw=b"") for one in found]
+
+
+def wrong_receipts(case: Case) -> list[str]:
+    return [name for name, webhook in case.webhooks.items() if receipts(case, webhook.body) != webhook.receipts]
+
+
+@pytest.mark.parametrize(("case", "name"), ANSWERS)
+async def test_every_complete_answer_becomes_what_the_table_says(case: Case, name: str) -> None:
+    outcome = await said(case, answering(case.answers[name].raw))
+    assert plain(outcome) == plain(case.answers[name].becomes)
+
+
+@every_provider
+async def test_a_row_of_a_table_that_is_wrong_is_caught(case: Case) -> None:
+    assert await wrong_answers(case) + wrong_receipts(case) == []
+    unseen = []
+    for module, name, table in case.mutants():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, name, table)
+            if not wrong_receipts(case) and not await wrong_answers(case):
+                unseen.append((name, table))
+    assert unseen == []
+
+
+@every_provider
+async def test_the_reference_travels_with_the_call_and_the_message_with_it(case: Case) -> None:
+    taken = next(one.raw for one in case.answers.values() if isinstance(one.becomes, Sent))
+    async with facing(case, answering(taken)) as (provider, peer):
+        assert isinstance(await provider.send(case.message, lambda: True), Sent)
+        request = bytes(peer.seen[0])
+        assert REFERENCE.encode() in request
+        assert case.message.to.encode() in request
+
+
+@every_provider
+async def test_nobody_listening_is_surely_not_sent(case: Case) -> None:
+    provider = registry.build(account(case, f"http://127.0.0.1:{free_port()}"))
+    assert plain(await provider.send(case.message, lambda: True)) == TryNext("connect_refused")
+
+
+@every_provider
+async def test_a_certificate_that_is_not_trusted_is_surely_not_sent(case: Case, tmp_path: Path) -> None:
+    async with playing(answering(answer(202)), Authority(tmp_path).serving()) as peer:
+        provider = registry.build(account(case, peer.origin))
+        assert plain(await provider.send(case.message, lambda: True)) == TryNext("tls")
+        assert peer.bytes_seen == 0
+
+
+async def _silent(talk: Talk) -> None:
+    await talk.request()
+    await talk.gone()
+
+
+async def _reset(talk: Talk) -> None:
+    await talk.request()
+    talk.reset()
+
+
+async def _closed(talk: Talk) -> None:
+    await talk.request()
+
+
+async def _truncated(talk: Talk) -> None:
+    await talk.request()
+    await talk.say(answer(202, b"12345", "X-Message-Id: m1\r\n")[:-2])
+
+
+async def _greeting(talk: Talk) -> None:
+    await talk.request()
+    await talk.say(b"220 mail.example.com ESMTP\r\n")
+
+
+async def _flood(talk: Talk) -> None:
+    await talk.request()
+    await talk.say(answer(200, b"x" * 10_000_000))
+
+
+DOUBTFUL = {
+    "silence": (_silent, {"timeout"}),
+    "a reset": (_reset, {"reset", "closed"}),
+    "a close": (_closed, {"closed"}),
+    "a truncated answer": (_truncated, {"truncated"}),
+    "another protocol": (_greeting, {"garbled"}),
+    "a flood": (_flood, {"too_large"}),
+}
+
+
+@every_provider
+@pytest.mark.parametrize("kind", DOUBTFUL)
+async def test_after_the_first_byte_only_a_complete_answer_counts(case: Case, kind: str) -> None:
+    script, codes = DOUBTFUL[kind]
+    outcome = await said(case, script)
+    assert isinstance(outcome, Unsure)
+    assert outcome.code in codes
+
+
+@every_provider
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed_and_credentials_go_nowhere(case: Case, status: int) -> None:
+    async with playing(answering(answer(200))) as elsewhere:
+        raw = answer(status, headers=f"Location: {elsewhere.origin}/v3/mail/send\r\n")
+        assert not isinstance(await said(case, answering(raw)), Sent)
+        assert elsewhere.seen == []
+
+
+@every_provider
+async def test_when_the_fence_says_no_not_a_byte_leaves(case: Case) -> None:
+    async with facing(case, answering(answer(202))) as (provider, peer):
+        assert await provider.send(case.message, lambda: False) == Fenced()
+        assert peer.bytes_seen == 0
+
+
+def _with(message: Message, field: str, value: str) -> Message:
+    if field in ("subject", "text", "html"):
+        return msgspec.structs.replace(message, content=msgspec.structs.replace(message.content, **{field: value}))
+    if field.startswith("sender."):
+        return msgspec.structs.replace(message, sender={**message.sender, field[7:]: value})
+    if field == "a header":
+        return msgspec.structs.replace(message, headers={"X-Campaign": value})
+    if field == "a header's name":
+        return msgspec.structs.replace(message, headers={value: "x"})
+    return msgspec.structs.replace(message, **{field: value})
+
+
+FIELDS = ["to", "subject", "text", "html", "sender.email", "sender.name", "reply_to", "reference"]
+
+
+@every_provider
+@pytest.mark.parametrize("field", [*FIELDS, "a header", "a header's name"])
+async def test_no_value_can_add_a_line_to_a_request(case: Case, field: str) -> None:
+    async with facing(case, answering(answer(202))) as (provider, peer):
+        await provider.send(_with(case.message, field, INJECTED), lambda: True)
+        for seen in peer.seen:
+            assert b"\r\nBcc" not in seen
+            assert b"\r\nGET" not in seen
+
+
+@every_provider
+@pytest.mark.parametrize("field", ["to", "subject", "sender.name", "reply_to", "a header", "a header's name"])
+@pytest.mark.parametrize("value", ["a\r\nBcc: x", "a\nb", "a\0b", "a\x85b", "a\u2028b", "=?UTF-8?Q?=0A?=Bcc: x"])
+async def test_what_could_break_a_mail_header_is_refused_unsent(case: Case, field: str, value: str) -> None:
+    async with facing(case, answering(answer(202))) as (provider, peer):
+        outcome = await provider.send(_with(case.message, field, value), lambda: True)
+        assert isinstance(outcome, Refused)
+        assert outcome.code == "unsafe_header"
+        assert peer.bytes_seen == 0
+
+
+@every_provider
+async def test_no_secret_is_shown(case: Case) -> None:
+    for secret in case.secrets:
+        for status in (400, 401, 500, 503):
+            body = msgspec.json.encode({"errors": [{"message": f"bad key {secret}!", "field": secret}]})
+            for headers in ("", f"X-Message-Id: {secret}\r\n"):
+                assert secret not in repr(await said(case, answering(answer(status, body, headers))))
+        for shown in (account(case, "http://127.0.0.1:1"), registry.build(account(case, "http://127.0.0.1:1"))):
+            assert secret not in repr(shown)
+
+
+@every_provider
+def test_settings_that_cannot_be_used_are_refused_without_being_shown(case: Case) -> None:
+    for name, secret in case.settings.items():
+        bad = account(case, "http://127.0.0.1:1", {name: f"{secret}\r\nX-Evil: 1"})
+        with pytest.raises(ValueError) as refused:
+            registry.build(bad)
+        assert secret not in str(refused.value)
+    for url in ("ftp://example.com", "https://", "example.com", "https://u:p@example.com"):
+        with pytest.raises(ValueError):
+            registry.build(account(case, url))
+    with pytest.raises(ValueError):
+        registry.build(msgspec.structs.replace(account(case, "http://127.0.0.1:1"), kind="carrier_pigeon"))
+
+
+@pytest.mark.parametrize(("case", "name"), WEBHOOKS)
+def test_a_signed_call_becomes_receipts(case: Case, name: str) -> None:
+    assert receipts(case, case.webhooks[name].body) == case.webhooks[name].receipts
+
+
+@every_provider
+def test_only_the_accounts_own_provider_is_believed(case: Case) -> None:
+    body = next(one.body for one in case.webhooks.values() if one.receipts)
+    provider = registry.build(account(case, "http://127.0.0.1:1"))
+    headers = case.sign(body)
+    assert provider.receipts(headers, body)
+    assert receipts(case, body, case.sign_as_stranger) is None
+    assert provider.receipts({}, body) is None
+    for changed in (body[:-1], body + b" ", body.replace(b"1", b"2"), b""):
+        assert provider.receipts(headers, changed) is None
+    for name, value in headers.items():
+        for forged in ("", value[:-3], value[1:], value + "A", "x" * 5000, "\u00e9", "AAAA", value.replace("1", "2")):
+            if forged != value:
+                assert provider.receipts({**headers, name: forged}, body) is None, (name, forged)
+
+
+@every_provider
+def test_hostile_receipts_never_raise_and_can_be_stored(case: Case) -> None:
+    provider = registry.build(account(case, "http://127.0.0.1:1"))
+    for body in case.hostile:
+        found = provider.receipts(case.sign(body), body)
+        assert found is not None
+        for one in found:
+            texts = [text for text in (one.reference, one.event_key, one.kind, one.reason, one.message_id) if text]
+            assert all("\0" not in text and len(text) <= 500 for text in texts)
+            assert one.event_key and len(one.raw) <= 4096
+            assert one.occurred_at.tzinfo is not None
+
+
+@every_provider
+def test_the_providers_own_vectors_hold(case: Case, providers_data: Path) -> None:
+    """Recorded from the provider's own SDKs."""
+    vectors = msgspec.json.decode((providers_data / "vectors" / case.vectors).read_bytes())
+    for one in vectors["cases"]:
+        provider = registry.build(account(case, "http://127.0.0.1:1", {"webhook_public_key": one["public_key"]}))
+        names = vectors["headers"]
+        headers = {names["signature"]: one["signature"], names["timestamp"]: one["timestamp"]}
+        assert (provider.receipts(headers, one["body"].encode()) is not None) == one["valid"], one["name"]
