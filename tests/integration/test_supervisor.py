@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, run
 
 import asyncpg
 import psutil
@@ -39,8 +39,23 @@ except (app.Failed, app.AlreadyRunning) as fault:
 QUICK = {"TIDINGS_UP_RESTART_FIRST_S": "0.05", "TIDINGS_UP_SHARDS": "1", "TIDINGS_UP_GRACE_S": "5"}
 
 
+@pytest.fixture(scope="module")
+def made_before(servers_dir):
+    """Copied, PostgreSQL's files are there at once; only making them anew takes long."""
+    server = postgres.prepare(servers_dir / "made-before")
+    shutil.rmtree(server.sockets)
+    return server.data
+
+
 @pytest.fixture
-def data_dir(tmp_path):
+def data_dir(new_dir, made_before):
+    new_dir.mkdir(mode=0o700)
+    run(["cp", "-a", made_before, new_dir / "postgres"], check=True)
+    return new_dir
+
+
+@pytest.fixture
+def new_dir(tmp_path):
     yield tmp_path / "d"
     shutil.rmtree(postgres.socket_path(postgres.files(tmp_path / "d")), ignore_errors=True)
 
@@ -85,7 +100,8 @@ def seen(data_dir: Path) -> list[str]:
     return (data_dir / "seen").read_text().splitlines()
 
 
-async def test_the_system_starts_in_order_says_where_it_is_and_stops_in_order(data_dir):
+async def test_the_system_starts_in_order_says_where_it_is_and_stops_in_order(new_dir):
+    data_dir = new_dir
     async with running(data_dir, "--sandbox", "--demo") as (up, told):
         assert set(told) >= {"url", "api_key", "sandbox_url", "postgres_dsns", "valkey_url", "pids"}
         assert told["api_key"] == "td_live_test"
@@ -209,23 +225,22 @@ async def test_a_second_one_on_the_same_directory_ends_with_1_and_names_the_firs
 
 @pytest.mark.parametrize("role", ["migrate", "bootstrap", "api"])
 async def test_when_a_part_cannot_start_the_whole_ends_with_1_and_shows_why(data_dir, role):
-    data_dir.mkdir()
     (data_dir / f"break-{role}").touch()
     up = started(data_dir)
-    children_gone = asyncio.to_thread(up.communicate, None, 60)
-    _, said = await children_gone
+
+    _, said = await asyncio.to_thread(up.communicate, None, 60)
     assert up.returncode == 1
     assert f"{role} is broken" in said
     assert rundir.find(data_dir) is None
 
 
-async def test_a_signal_while_it_starts_ends_it_in_order_too(data_dir):
-    up = started(data_dir)
-    await eventually((data_dir / "postgres.new").exists)
+async def test_a_signal_while_it_starts_ends_it_in_order_too(new_dir):
+    up = started(new_dir)
+    await eventually((new_dir / "postgres.new").exists)
     up.terminate()
     assert await asyncio.to_thread(up.wait, 60) == 0
     up.communicate()
-    assert not [one for one in psutil.process_iter(["cwd"]) if str(data_dir) in (one.info["cwd"] or "")]
+    assert not [one for one in psutil.process_iter(["cwd"]) if str(new_dir) in (one.info["cwd"] or "")]
 
 
 async def test_a_part_that_does_not_leave_in_time_is_killed(data_dir):

@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
 """Name of the command → the function, or the ``typer.Typer`` of a family, that does it. Only the module of the command
 that was asked for is imported, so that a role does not pay for all the others."""
 
+_VERSION: Final = "--version"
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Where `tidings up` keeps everything.", show_default="./.tidings")
 ]
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def build(words: Sequence[str]) -> typer.Typer:
-    """The application, with the one command that ``words`` begin with, or with all when that is none of them."""
+    """The application, with the one command that ``words`` begin with; with all of them when help is needed."""
     app = typer.Typer(
         name="tidings",
         help="A self-hosted notification system.",
@@ -73,8 +74,10 @@ def build(words: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    for name in [word for word in words[:1] if word in COMMANDS] or COMMANDS:
-        _add(app, name)
+    known = [word for word in words[:1] if word in COMMANDS or word == _VERSION]
+    for name in known or COMMANDS:
+        if name != _VERSION:
+            _add(app, name)
     return app
 
 
@@ -87,12 +90,16 @@ def _add(app: typer.Typer, name: str) -> None:
         app.command(name)(command)
 
 
-def _root(
-    show_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Say which version this is.")] = False,
-) -> None:
-    if show_version:
+def _say_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"tidings {version('tidings')}")
         raise typer.Exit
+
+
+def _root(
+    show_version: Annotated[bool, typer.Option(_VERSION, is_eager=True, callback=_say_version)] = False,
+) -> None:
+    """Options that come before a command; typer keeps a single command a command where there is such a function."""
 
 
 def _code(fault: Exception) -> int:
