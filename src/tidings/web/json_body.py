@@ -16,10 +16,25 @@ ANYTHING: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder()
 def read_json(body: bytes, decoder: msgspec.json.Decoder[Any], *, inside: bool = True) -> Any:
     """The value of a body. ``inside`` False leaves what it contains to a later look, part by part. Raises Malformed,
     SeveralInvalid, Invalid."""
-    suspicious = inside and (_NUL in body or body.count(b"{") + body.count(b"[") > DEPTH_MAX)
+    if inside and (_NUL in body or body.count(b"{") + body.count(b"[") > DEPTH_MAX):
+        examine(body)
     try:
-        if suspicious:
-            examine(body)
+        return _decoded(body, decoder)
+    except SeveralInvalid:
+        examine(body)  # a field that is wrong is worth telling only in a body that is right
+        raise
+
+
+def examine(body: bytes) -> None:
+    """Raises Malformed for what is nested too deeply, Invalid for NUL in a text: neither could be stored or read back.
+    And what ``read_json`` raises."""
+    for text, pointer in _texts(_decoded(body, ANYTHING)):
+        if "\0" in text:
+            raise Invalid("NUL characters cannot be stored", pointer=pointer, code="nul_character")
+
+
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    try:
         return decoder.decode(body)
     except msgspec.ValidationError as fault:
         raise SeveralInvalid([field_error(fault)]) from fault
@@ -29,14 +44,6 @@ def read_json(body: bytes, decoder: msgspec.json.Decoder[Any], *, inside: bool =
         raise Malformed(str(fault)) from fault
     except RecursionError as fault:
         raise _too_deep() from fault
-
-
-def examine(body: bytes) -> None:
-    """Raises Malformed for what is nested too deeply, Invalid for NUL in a text: neither could be stored or read back.
-    May raise what ``msgspec.json.decode`` raises."""
-    for text, pointer in _texts(msgspec.json.decode(body)):
-        if "\0" in text:
-            raise Invalid("NUL characters cannot be stored", pointer=pointer, code="nul_character")
 
 
 def _texts(root: Any) -> Iterator[tuple[str, str]]:

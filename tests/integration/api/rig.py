@@ -67,7 +67,7 @@ class Api:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.call("POST", "/api/v1/notifications", json, key, headers=named)
 
-    async def post(self, raw: bytes, path: str = "/api/v1/notifications", **headers: str) -> Said:
+    async def post(self, raw: Any, path: str = "/api/v1/notifications", **headers: str) -> Said:
         """A body as it is."""
         named = {"Content-Type": "application/json"} | {name.replace("_", "-"): one for name, one in headers.items()}
         return await self.call("POST", path, data=raw, headers=named)
