@@ -129,6 +129,7 @@ async def test_the_system_starts_in_order_says_where_it_is_and_stops_in_order(ne
     assert sorted(order[3:7]) == ["started api", "started relay", "started work", "started work"]
     assert sorted(order[8:12]) == ["left api", "left relay", "left work", "left work"]
     assert order[12:] == ["left sandbox"]
+    assert not Path(told["valkey_url"].removeprefix("unix://")).parent.exists()
     assert rundir.find(data_dir) is None
 
 

@@ -6,6 +6,7 @@ PostgreSQL and Valkey → schema → first key and routes → sandbox → API, w
 import asyncio
 import os
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,7 @@ def run(options: Options, flags: dict[str, Any]) -> None:
             raise Failed(str(fault)) from fault
         finally:
             rundir.forget(data_dir)
+            shutil.rmtree(postgres.socket_path(postgres.files(data_dir)), ignore_errors=True)
 
 
 class System:
