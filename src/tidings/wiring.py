@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from starlette.types import ASGIApp
 
 from tidings.channels.base import Plugin
 from tidings.channels.registry import build_channels
+from tidings.domain.catalog import Account
 from tidings.domain.doubt import Doubts
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel, Lane, lane_named, sending_lanes
@@ -24,7 +26,7 @@ from tidings.pipeline.room import Room
 from tidings.pipeline.send import Send, SendLimits
 from tidings.pipeline.settle import Settle
 from tidings.pipeline.sweep import Sweep
-from tidings.ports import Emit, Hints, Reach
+from tidings.ports import Emit, Hints, Provider, Reach
 from tidings.providers import registry as providers
 from tidings.runtime.catalog import CatalogCache, LiveProviders
 from tidings.runtime.clock import RandomSource, SystemClock
@@ -34,7 +36,7 @@ from tidings.runtime.relay import Relay
 from tidings.runtime.renderer import ChildRenderer
 from tidings.runtime.telemetry import Telemetry, adapter_fault, failure
 from tidings.runtime.worker import Worker
-from tidings.settings import Settings
+from tidings.settings import Settings, WorkerSettings
 from tidings.storage.accepting import AcceptStore
 from tidings.storage.control import Control
 from tidings.storage.dispatches import DispatchStore
@@ -71,8 +73,9 @@ class Core:
     channels: Mapping[Channel, Plugin]
 
     def address_hash(self, tenant: TenantId, channel: Channel, address: str) -> bytes:
-        """Equal for addresses that reach the same recipient."""
-        return self.secrets.address_hash(tenant, channel, self.channels[channel].same(address))
+        """Equal for addresses that reach the same recipient. A channel that is not served has no rules for that."""
+        plugin = self.channels.get(channel)
+        return self.secrets.address_hash(tenant, channel, plugin.same(address) if plugin else address)
 
     @property
     def emit(self) -> Emit:
@@ -98,7 +101,7 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
         await _loaded(catalog)
         following = asyncio.create_task(catalog.follow())
         stack.callback(following.cancel)
-        live = LiveProviders(catalog, providers.build)
+        live = LiveProviders(catalog, partial(_provider, settings.worker), telemetry.emit)
         stack.push_async_callback(live.close)
         yield Core(
             settings=settings,
@@ -114,6 +117,16 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
             reach=kill_once(Path(settings.test.fault_file)) if settings.test.fault_file else nowhere,
             channels=build_channels(),
         )
+
+
+def _provider(usual: WorkerSettings, account: Account) -> Provider:
+    """What an account does not set itself is set for all of them. Raises ValueError."""
+    common = {
+        "timeout_s": str(usual.provider_timeout_s),
+        "connect_timeout_s": str(usual.connect_timeout_s),
+        "pause_s": str(usual.account_pause_s),
+    }
+    return providers.build(msgspec.structs.replace(account, settings={**common, **account.settings}))
 
 
 async def _loaded(catalog: CatalogCache) -> None:
