@@ -189,7 +189,7 @@ class Provider(Protocol):
 
 
 Providers = Callable[[int], Provider | None]
-"""The live provider of an account number, None for one that is gone."""
+"""The live provider of an account number, None for one that is gone or whose settings cannot be used."""
 
 Catalogs = Callable[[], Catalog]
 """The control database as this process last saw it."""

@@ -24,9 +24,11 @@ def list_(data_dir: DataDir = None, json: Json = False) -> None:
     if json:
         typer.echo(msgspec.json.encode(found))
         return
-    table = Table("delivery", "channel", "reason", "detail", "since")
+    table = Table("reason", "channel", "count", "first", "last", "latest delivery")
     for one in found["items"]:
-        table.add_row(one["id"], one["channel"], one["reason"], one.get("detail") or "", one.get("since") or "")
+        table.add_row(
+            one["reason"], one["channel"], str(one["count"]), one["first_at"], one["last_at"], one["latest"]
+        )  # fmt: skip
     Console().print(table)
 
 

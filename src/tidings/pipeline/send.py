@@ -102,7 +102,7 @@ class Send:
 
         provider = self.providers(call.ready.routed.account)
         if provider is None:
-            return TryNext("account_gone", "the account of this route no longer exists")
+            return TryNext("account_unusable", "the account is gone, or its settings cannot be used")
         try:
             return await provider.send(message(call), may_write)
         except Exception as fault:

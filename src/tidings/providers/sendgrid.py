@@ -97,8 +97,8 @@ class _Faults(msgspec.Struct):
 class SendGrid:
     """One account. Settings: ``api_key``, ``url`` (the API's), ``webhook_public_key`` (base64 DER; without it no
     receipt is believed), ``pause_s`` (after a refused key or credit used up), ``slow_down_s`` (after a 429 that does
-    not say for how long), ``timeout_s`` of a call, ``connections`` at once. Raises ValueError for what cannot be used,
-    and never shows the key."""
+    not say for how long), ``timeout_s`` of a call and ``connect_timeout_s`` of its connection alone, ``connections`` at
+    once. Raises ValueError for what cannot be used, and never shows the key."""
 
     def __init__(self, account: Account) -> None:
         settings = account.settings
@@ -111,6 +111,7 @@ class SendGrid:
         self._events = Events(settings.get("webhook_public_key"))
         limits = Limits(
             connections=int(settings.get("connections", DEFAULT_LIMITS.connections)),
+            connect_s=float(settings.get("connect_timeout_s", DEFAULT_LIMITS.connect_s)),
             total_s=float(settings.get("timeout_s", DEFAULT_LIMITS.total_s)),
         )
         self._wire = Wire(f"{url.scheme}://{url.netloc}", limits=limits)

@@ -7,6 +7,7 @@ from typing import Final
 from tidings.domain.catalog import Account, Catalog
 from tidings.domain.events import StorageAway
 from tidings.ports import Emit, Provider
+from tidings.runtime.telemetry import adapter_fault
 
 _LOOK_EVERY_S: Final = 0.5
 
@@ -50,12 +51,14 @@ class CatalogCache:
 
 
 class LiveProviders:
-    """Implements ``ports.Providers``: one provider for each account, built anew when its settings change."""
+    """Implements ``ports.Providers``: one provider for each account, built anew when its settings change. An account
+    whose settings cannot be used has none, and disturbs no other."""
 
-    def __init__(self, catalogs: Callable[[], Catalog], build: Build) -> None:
+    def __init__(self, catalogs: Callable[[], Catalog], build: Build, emit: Emit) -> None:
         self._catalogs = catalogs
         self._build = build
-        self._live: dict[int, tuple[Account, Provider]] = {}
+        self._emit = emit
+        self._live: dict[int, tuple[Account, Provider | None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def __call__(self, account_id: int) -> Provider | None:
@@ -65,15 +68,23 @@ class LiveProviders:
         known = self._live.get(account_id)
         if known and known[0] == account:
             return known[1]
-        provider = self._build(account)
+        provider = self._built(account)
         self._live[account_id] = (account, provider)
-        if known:
+        if known and known[1]:
             self._close_later(known[1])
         return provider
 
     async def close(self) -> None:
         for _, provider in self._live.values():
-            await provider.close()
+            if provider is not None:
+                await provider.close()
+
+    def _built(self, account: Account) -> Provider | None:
+        try:
+            return self._build(account)
+        except ValueError as fault:
+            self._emit(adapter_fault(account.id, fault))
+            return None
 
     def _close_later(self, provider: Provider) -> None:
         closing = asyncio.get_running_loop().create_task(provider.close())
