@@ -198,7 +198,9 @@ async def test_a_late_sent_ends_a_row_that_waits_for_its_next_try(bench):
     await bench.mark([held])
     await bench.settle(held, 1, Doubt("timeout"), Unsure("timeout"))
     (doubt,) = await bench.claim(8, lane=IN_DOUBT)
-    await bench.settle(doubt, 1, Again(0.0, "in_doubt", spent=1), Unsure("unresolved"), token=8, duplicate_possible=True)
+    await bench.settle(
+        doubt, 1, Again(0.0, "in_doubt", spent=1), Unsure("unresolved"), token=8, duplicate_possible=True
+    )
     assert (await bench.delivery(held.id))["duplicate_possible"]
     assert await bench.settle(held, 1, Finish(Mark.sent), Sent("late")) == [held.id]
     (attempt,) = await bench.attempts(held.id)
@@ -221,7 +223,12 @@ async def test_dead_letters_keep_their_reason_and_can_be_replayed_or_discarded(b
     for held in (one, other):
         await bench.settle(held, 0, Bury("template_error", "name is undefined"))
     row = await bench.dispatch(one.id)
-    assert (row["lane"], row["state"], row["reason"], row["detail"]) == (DEAD, State.dead, "template_error", "name is undefined")
+    assert (row["lane"], row["state"], row["reason"], row["detail"]) == (
+        DEAD,
+        State.dead,
+        "template_error",
+        "name is undefined",
+    )
     assert await bench.claim(8) == []
     assert await bench.store.replay(bench.shard, [one.id]) == [one.id]
     assert await bench.store.discard(bench.shard, [one.id, other.id], "obsolete") == [other.id]
@@ -261,8 +268,12 @@ async def test_the_claim_keeps_its_one_plan_whatever_the_statistics_say(bench, a
         row[0]
         for row in await bench.shards.fetch(
             bench.shard,
-            "EXPLAIN " + bench.store._sql["claim"].replace("$1::smallint[]", "'{10}'::smallint[]")
-            .replace("$2::int[]", "'{100}'::int[]").replace("$3::float8", "60").replace("$4::bigint", "1"),
+            "EXPLAIN "
+            + bench.store._sql["claim"]
+            .replace("$1::smallint[]", "'{10}'::smallint[]")
+            .replace("$2::int[]", "'{100}'::int[]")
+            .replace("$3::float8", "60")
+            .replace("$4::bigint", "1"),
         )
     )
     assert "Index Scan using dispatch_due" in plan and "Index Scan using dispatch_pkey" in plan

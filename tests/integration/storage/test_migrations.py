@@ -30,7 +30,9 @@ async def test_applied_twice_the_second_time_changes_nothing(postgres, kind):
     assert await behind(dsn, kind) == []
 
 
-@pytest.mark.parametrize(("kind", "state"), [(kind, n) for kind in ("control", "shard") for n in range(len(known(kind)))])
+@pytest.mark.parametrize(
+    ("kind", "state"), [(kind, n) for kind in ("control", "shard") for n in range(len(known(kind)))]
+)
 async def test_every_earlier_state_leads_to_the_same_schema(postgres, kind, state):
     fresh = postgres.dsn(await postgres.create_database())
     older = postgres.dsn(await postgres.create_database())
