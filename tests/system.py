@@ -2,35 +2,40 @@
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import asyncpg
 import msgspec
+import psutil
+from msgspec import structs
 
 from tidings.bench.ledger import Call, Ledgers, Report, Rules, Taken, check
 from tidings.bench.ledger_rows import count_unfinished, read_accounts, read_database
 from tidings.domain.ids import parse_reference
 from tidings.runtime import rundir
+from tidings.runtime.child import tied_to_parent
 
 SHORT: Mapping[str, str] = {
     # durations that a test can wait for; the order between them is the product's
-    "TIDINGS_WORKER_LEASE_S": "4",
-    "TIDINGS_WORKER_SEND_RESERVE_S": "2",
-    "TIDINGS_WORKER_PROVIDER_TIMEOUT_S": "1.5",
+    "TIDINGS_WORKER_LEASE_S": "3",
+    "TIDINGS_WORKER_SEND_RESERVE_S": "1.5",
+    "TIDINGS_WORKER_PROVIDER_TIMEOUT_S": "1.2",
     "TIDINGS_WORKER_CONNECT_TIMEOUT_S": "0.5",
     "TIDINGS_WORKER_POLL_S": "0.3",
     "TIDINGS_WORKER_ACCOUNT_PAUSE_S": "1",
     "TIDINGS_WORKER_RETRY_SCHEDULE_S": "[0.5, 1, 2]",
-    "TIDINGS_DOUBT_SETTLE_S": "3",
+    "TIDINGS_DOUBT_SETTLE_S": "5",
     "TIDINGS_DOUBT_LOOK_UP_S": "0.5",
     "TIDINGS_RELAY_SWEEP_S": "0.3",
+    "TIDINGS_UP_RESTART_MOST_S": "1",
 }
 TEMPLATE = "order_confirmation"
 
@@ -58,8 +63,11 @@ class System:
         self.url, self.key, self.sandbox_url = told["url"], told["api_key"], told["sandbox_url"]
         self.dsns: Sequence[str] = told["postgres_dsns"]
         self.calls: list[Call] = []
-        self.began_ms = int(time.time() * 1000) - 1000
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
+        self.began_ms = int(time.time() * 1000)
+        self._before: list[dict[str, Any]] = []
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=15)
+        )
         self._numbers = iter(range(1, 1 << 60))
 
     # the API, as a client sees it
@@ -72,31 +80,41 @@ class System:
             content = await answer.read()
             return answer.status, msgspec.json.decode(content) if content else None, answer.headers
 
-    async def send(self, key: str | None = None, *, user: str | None = None, again_s: float = 20.0, **more: Any) -> str:
-        """Asks for one notification until there is an answer that counts, always with the same key, as a careful
-        client does; every answer goes into the ledger. Gives the notification's id."""
+    def wanted(self, user: str | None = None, **more: Any) -> tuple[str, dict[str, Any]]:
+        """A fresh idempotency key, and a body that asks for one notification and names the key as its reference."""
         number = next(self._numbers)
-        key = key or f"key-{number}-{os.urandom(4).hex()}"
-        user = user or f"user-{number}"
-        body = {
-            "to": {"user": user, "email": f"{user}@example.com"},
-            "template": TEMPLATE,
-            "data": {"name": "Ada", "order": str(number), "total": "1"},
-            **more,
-        }
+        key, user = f"key-{number}-{os.urandom(4).hex()}", user or f"user-{number}"
+        data = {"name": "Ada", "order": str(number), "total": "1"}
+        to = {"user": user, "email": f"{user}@example.com"}
+        return key, {"to": to, "template": TEMPLATE, "data": data, "reference": key, **more}
+
+    async def post(self, key: str, body: Mapping[str, Any]) -> tuple[int, Any, Mapping[str, str]]:
+        """Asks once; status 0 when there was no answer. Whatever came goes into the ledger."""
+        scope = f"{body['to']['user']}/{key}"
+        status, said, headers = 0, None, dict[str, str]()
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            status, said, headers = await self.ask("POST", "/notifications", body, **{"Idempotency-Key": key})
+        id_ = UUID(said["id"]).bytes if status == 202 else None
+        self.calls.append(Call(scope, status, id_, hash(msgspec.json.encode(body))))
+        return status, said, headers
+
+    async def insist(self, key: str, body: Mapping[str, Any], again_s: float = 30.0) -> tuple[str, Mapping[str, str]]:
+        """Asks with the same key until there is an answer that counts, as a careful client does; gives the
+        notification's id and the headers of that answer."""
         end = time.monotonic() + again_s
         while True:
-            try:
-                status, said, _ = await self.ask("POST", "/notifications", body, **{"Idempotency-Key": key})
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                status, said = 0, None
-            id_ = said["id"] if status == 202 else None
-            self.calls.append(Call(f"{user}/{key}", status, bytes.fromhex(id_.replace("-", "")) if id_ else None, 1))
-            if id_:
-                return id_
+            status, said, headers = await self.post(key, body)
+            if status == 202:
+                return said["id"], headers
             assert status in (0, 409, 429, 503), f"{status}: {said}"
-            assert time.monotonic() < end, f"no answer that counts for {key}"
+            assert status not in (429, 503) or "Retry-After" in headers, f"{status} does not say when to come back"
+            assert time.monotonic() < end, f"no answer that counts for {key}; the last one is {status}: {said}"
             await asyncio.sleep(0.1)
+
+    async def send(self, key: str | None = None, *, user: str | None = None, again_s: float = 30.0, **more: Any) -> str:
+        """Insists on one notification, and gives its id."""
+        fresh, body = self.wanted(user, **more)
+        return (await self.insist(key or fresh, body, again_s))[0]
 
     async def load(self, per_s: float, for_s: float) -> Sequence[str]:
         """A steady rate, each client careful; gives the ids once all have been accepted."""
@@ -111,7 +129,7 @@ class System:
         assert status == 200, said
         return said
 
-    async def becomes(self, id_: str, *statuses: str, timeout_s: float = 20.0) -> dict[str, Any]:
+    async def becomes(self, id_: str, *statuses: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """Waits until the notification has one of these statuses, and gives it."""
         last: dict[str, Any] = {}
 
@@ -146,14 +164,18 @@ class System:
         return (await self.sandbox("GET", "/stats"))[provider]
 
     async def taken(self) -> list[dict[str, Any]]:
-        """Everything in the sandbox's ledger."""
-        items, after = [], None
+        """Everything in the sandbox's ledger, also what it held before it was killed."""
+        items, after = list(self._before), None
         while True:
             page = await self.sandbox("GET", "/messages?limit=1000" + (f"&after={after}" if after else ""))
             items += page["items"]
             after = page["next"]
             if after is None:
                 return items
+
+    async def keep_ledger(self) -> None:
+        """Remembers what the sandbox took, which it forgets when it is killed."""
+        self._before = await self.taken()
 
     # processes
 
@@ -162,24 +184,46 @@ class System:
         running = rundir.find(self.data_dir)
         return running.pids.get(role, ()) if running else ()
 
-    def signal(self, role: str, number: signal.Signals = signal.SIGKILL) -> int:
+    def signal(self, role: str, number: Signals = SIGKILL) -> int:
         """Signals the first process of a role and gives its pid."""
         pid = self.pids(role)[0]
         os.kill(pid, number)
         return pid
 
-    async def replaced(self, role: str, pid: int, timeout_s: float = 30.0) -> None:
+    async def replaced(self, role: str, pid: int, timeout_s: float = 60.0) -> None:
         """Returns once another process has taken the place of ``pid``."""
         await until(lambda: self.pids(role) and pid not in self.pids(role), timeout_s, f"a new {role}")
+
+    def family(self) -> list[psutil.Process]:
+        """``tidings up`` and everything under it."""
+        up = psutil.Process(self.process.pid)
+        return [up, *up.children(recursive=True)]
+
+    async def stopped(self, timeout_s: float = 20.0) -> int:
+        """The pid of the one process that stands still after SIGSTOP, once there is one."""
+        (pid,) = await until(self._stand_still, timeout_s, "a process that stands still")
+        return pid
+
+    def wake(self) -> None:
+        """Whatever stands still goes on."""
+        for pid in self._stand_still():
+            os.kill(pid, SIGCONT)
+
+    def _stand_still(self) -> list[int]:
+        found = []
+        for one in self.family():
+            with suppress(psutil.NoSuchProcess):
+                found += [one.pid] if one.status() == psutil.STATUS_STOPPED else []
+        return found
 
     @property
     def fault_file(self) -> Path:
         return self.data_dir / "fault"
 
-    def arm(self, point: str) -> None:
-        """The next process that comes by ``point`` ends itself with kill -9, once."""
+    def arm(self, point: str, number: Signals = SIGKILL) -> None:
+        """The next process that comes by ``point`` sends itself this signal, once."""
         fresh = self.fault_file.with_suffix(".new")
-        fresh.write_text(point)
+        fresh.write_text(f"{point} {number.name}")
         fresh.replace(self.fault_file)
 
     async def fired(self, timeout_s: float = 20.0) -> None:
@@ -187,7 +231,13 @@ class System:
 
     # the ledgers
 
-    async def settled(self, timeout_s: float = 60.0) -> None:
+    async def begin(self) -> None:
+        """Settles what came before, and opens new ledgers."""
+        await self.settled()
+        await self.sandbox("DELETE", "/messages")
+        self.calls, self._before, self.began_ms = [], [], int(time.time() * 1000)
+
+    async def settled(self, timeout_s: float = 90.0) -> None:
         """Returns once nothing is left to do but dead letters."""
 
         async def nothing_left() -> bool:
@@ -201,8 +251,7 @@ class System:
     async def check(self, rules: Rules | None = None) -> Report:
         """Settles, compares all ledgers, and fails unless they are clean."""
         await self.settled()
-        accounts = await read_accounts(self.dsns)
-        rules = rules or Rules(accounts=accounts)
+        rules = structs.replace(rules or Rules(), accounts=await read_accounts(self.dsns))
         database = await read_database(self.dsns, self.began_ms)
         report = check(Ledgers(database, self.calls, await self._provider_ledger()), rules)
         assert report.clean, msgspec.json.format(msgspec.json.encode(report.summary())).decode()
@@ -219,18 +268,38 @@ class System:
 
     async def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
         """From both shards."""
-        found = []
-        for dsn in self.dsns[1:]:
-            connection = await asyncpg.connect(dsn)
-            found += await connection.fetch(statement, *values)
+        return [row for shard in (0, 1) for row in await self.shard_rows(shard, statement, *values)]
+
+    async def shard_rows(self, shard: int, statement: str, *values: Any) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.dsns[1 + shard])
+        try:
+            return await connection.fetch(statement, *values)
+        finally:
             await connection.close()
-        return found
 
     def logs(self, role: str) -> str:
+        """By the name of the command: api, work, relay, sandbox, postgres, valkey; up."""
         return (self.data_dir / rundir.LOGS / f"{role}.log").read_text()
+
+    def events(self, role: str, name: str) -> list[dict[str, Any]]:
+        """What a role has logged under this name."""
+        lines = (line for line in self.logs(role).splitlines() if f'"{name}"' in line)
+        return [msgspec.json.decode(line) for line in lines]
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def command(data_dir: Path, workers: int = 1, port: int = 0) -> list[str]:
+    words = ["up", "--json", "--sandbox", "--data-dir", str(data_dir), "--port", str(port), "--workers", str(workers)]
+    return [sys.executable, "-m", "tidings", *words]
+
+
+def environment(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Ours, with these settings and no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")}
+    faults = {"TIDINGS_TEST_ENABLED": "true", "TIDINGS_TEST_FAULT_FILE": str(data_dir / "fault")}
+    return {**inherited, **settings, **faults}
 
 
 @asynccontextmanager
@@ -238,21 +307,20 @@ async def running(
     data_dir: Path, settings: Mapping[str, str] = SHORT, workers: int = 1, port: int = 0
 ) -> AsyncIterator[System]:
     """``tidings up`` with a sandbox on this directory; stopped at the end, whatever happened to it meanwhile."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    environment = {
-        **os.environ,
-        **settings,
-        "TIDINGS_TEST_ENABLED": "true",
-        "TIDINGS_TEST_FAULT_FILE": str(data_dir / "fault"),
-    }
-    words = ["up", "--json", "--sandbox", "--data-dir", str(data_dir), "--port", str(port), "--workers", str(workers)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tidings", *words, env=environment, stdout=asyncio.subprocess.PIPE, limit=1 << 20
-    )
+    (data_dir / rundir.LOGS).mkdir(parents=True, exist_ok=True)
+    with (data_dir / rundir.LOGS / "up.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command(data_dir, workers, port),
+            env=environment(data_dir, settings),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            limit=1 << 20,
+            preexec_fn=tied_to_parent(SIGTERM),
+        )
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 90)
-        assert line, "tidings up ended before it was ready"
+        line = await asyncio.wait_for(process.stdout.readline(), 120)
+        assert line, f"tidings up ended before it was ready:\n{Path(log.name).read_text()}"
         system = System(data_dir, process, msgspec.json.decode(line))
         try:
             yield system

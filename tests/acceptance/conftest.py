@@ -1,4 +1,4 @@
-"""One system for all acceptance tests that leave it whole."""
+"""One system, with two workers, for all acceptance tests that leave it whole."""
 
 import pytest_asyncio
 
@@ -7,15 +7,16 @@ from tests.system import System, running
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_system(tmp_path_factory):
-    async with running(tmp_path_factory.mktemp("system")) as system:
+    async with running(tmp_path_factory.mktemp("system"), workers=2) as system:
         yield system
 
 
 @pytest_asyncio.fixture
 async def system(shared_system: System):
-    """Healthy, and with a ledger of its own."""
+    """Healthy, and with ledgers of its own."""
     await shared_system.heal()
     await shared_system.receipts()
+    shared_system.fault_file.unlink(missing_ok=True)
+    await shared_system.begin()
     yield shared_system
-    await shared_system.heal()
-    await shared_system.receipts()
+    shared_system.wake()
