@@ -7,6 +7,7 @@ import msgspec
 from shard_model import TAKEN, Rules
 from simulator import Scheduler, World
 
+from tidings.domain.catalog import DoubtPolicy
 from tidings.domain.delivery import Mark, State
 from tidings.domain.ids import DeliveryId
 from tidings.domain.outcome import Sent, Unsure
@@ -75,7 +76,7 @@ def _check_copies(world: World, id_: DeliveryId, copies: int) -> Iterator[str]:
         yield f"D: {_name(id_)} was taken {copies} times, the policy repeated {repeats}"
     if copies > 1 and not delivery.duplicate_possible:
         yield f"D: {_name(id_)} was taken {copies} times and does not say so"
-    if delivery.duplicate_possible and not plan.repeats_when_unsure:
+    if delivery.duplicate_possible and plan.policy == DoubtPolicy.at_most_once:
         yield f"D: {_name(id_)} was repeated against its policy"
     if copies and delivery.mark not in TAKEN | {Mark.unknown, Mark.pending}:
         yield f"L: {_name(id_)} ended {delivery.mark.name}, and a provider took it"

@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
-from tidings.domain import dispatch, retry
+from tidings.domain import dispatch, doubt, retry
 from tidings.domain.delivery import Mark, State, last_word
 from tidings.domain.dispatch import Dispatch, Finish, Settlement
 from tidings.domain.ids import DeliveryId
 from tidings.domain.lanes import Lane
 from tidings.domain.outcome import Outcome, Sent, Unsure
-from tidings.ports import Marked, Settled
+from tidings.ports import Marked, Settled, Taken
 
 LEASE_S: Final = 60.0
 RESERVE_S: Final = 20.0
@@ -37,11 +37,12 @@ class Rules(msgspec.Struct, frozen=True):
     holds: Callable[[Dispatch, int, int, Settlement], bool] = dispatch.holds
     settle: Callable[[Dispatch, int, int, Settlement, datetime], Dispatch | None] = dispatch.settle
     next_step: Callable[..., Settlement] = retry.next_step
+    resolve: Callable[..., doubt.Resolved | doubt.Wait] = doubt.resolve
     may_write: Callable[[float], bool] = may_write
     rise: Callable[[Mark, Mark], Mark] = max
     clock_counts_suspend: bool = True
-    trusts_absence_at_once: bool = False
-    trusts_the_database_clock: bool = False
+    clock_steps: bool = False
+    resolver_has_its_own_clock: bool = False
     forgets_its_try: bool = False
 
 
@@ -62,6 +63,7 @@ class ShardModel:
         self.rows: dict[DeliveryId, Dispatch] = {}
         self.deliveries: dict[DeliveryId, Delivery] = {}
         self.attempts: dict[tuple[DeliveryId, int], Outcome] = {}
+        self.receipts: dict[DeliveryId, dict[int, Mark]] = {}
         self.marks: dict[tuple[DeliveryId, int], datetime] = {}
         self.begun_although_known: list[tuple[DeliveryId, int]] = []
 
@@ -118,12 +120,12 @@ class ShardModel:
             self._note_attempt(settled.id, n, settled.said)
         if row is None or not self.rules.holds(row, settled.token, n, settled.to):
             return False
-        self._put(settled.id, self.rules.settle(row, settled.token, n, settled.to, self.now))
         delivery = self.deliveries[settled.id]
         if isinstance(settled.to, Finish):
             self._raise(delivery, last_word(settled.to.mark, delivery.duplicate_possible))
-        elif settled.duplicate_possible:
-            delivery.duplicate_possible = True
+        delivery.duplicate_possible |= settled.duplicate_possible
+        after = self.rules.settle(row, settled.token, n, settled.to, self.now)
+        self._put(settled.id, None if delivery.mark in TAKEN else after)
         return True
 
     def _note_attempt(self, id_: DeliveryId, n: int, said: Outcome) -> None:
@@ -141,14 +143,24 @@ class ShardModel:
         delivery.history.append(delivery.mark)
 
     def receive(self, id_: DeliveryId, n: int, to: Mark) -> None:
-        """A receipt for try ``n``: the status moves forward, and what the provider took has nothing left to do."""
+        """A receipt for try ``n``: the status moves forward, and what a provider took has nothing left to do. A call
+        that is under way keeps its row, so that its own end settles it."""
+        taken = self.receipts.setdefault(id_, {})
+        taken[n] = max(to, taken.get(n, to))
         self._raise(self.deliveries[id_], to)
-        if to not in TAKEN:
-            return
         self._note_attempt(id_, n, Sent("by receipt"))
-        row = self.rows.pop(id_, None)
-        if row is not None and row.state in (State.inflight, State.in_doubt):
-            self.attempts.setdefault((id_, row.tries), Unsure("overtaken_by_receipt"))
+        row = self.rows.get(id_)
+        if row and row.state != State.inflight:
+            del self.rows[id_]
+            if row.state == State.in_doubt:
+                self.attempts.setdefault((id_, row.tries), Unsure("overtaken_by_receipt"))
+
+    def taken(self, id_: DeliveryId, n: int) -> Taken | None:
+        """What receipts say: about try ``n``, else about another one."""
+        by_try = self.receipts.get(id_, {})
+        if n in by_try:
+            return Taken(n, by_try[n])
+        return Taken(*max(by_try.items())) if by_try else None
 
     def look_again(self, ids: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]) -> None:
         """Doubts that a look did not settle, due again later."""

@@ -16,24 +16,31 @@ import msgspec
 from shard_model import LEASE_S, Rules, ShardModel
 from simulated_provider import Call, SimulatedProvider
 
+from tidings.domain.catalog import DoubtPolicy
+from tidings.domain.claimed import Claimed
+from tidings.domain.decide import decide
 from tidings.domain.delivery import Mark, State
-from tidings.domain.dispatch import Again, Dispatch, Finish, Settlement
-from tidings.domain.ids import DeliveryId, Slot, compose
+from tidings.domain.dispatch import Again, Dispatch
+from tidings.domain.doubt import Doubts, Resolved, Wait
+from tidings.domain.ids import DeliveryId, NotificationId, Slot, TenantId, UserId, compose
 from tidings.domain.lanes import IN_DOUBT, Channel, Class, Lane, lane_of
 from tidings.domain.outcome import Fenced, Outcome, Sent, Unsure
-from tidings.domain.retry import Tried, later
-from tidings.ports import Settled
+from tidings.domain.retry import Tried
+from tidings.domain.routing import Through, route
+from tidings.ports import Settled, Taken
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 HOME: Final = lane_of(Channel.email, Class.transactional)
-SCHEDULE_S: Final = (60.0, 300.0, 900.0)
+SCHEDULES_S: Final = ((60.0, 300.0, 900.0), (60.0, 300.0), (60.0,), ())
 SETTLE_S: Final = 30.0
 LOOK_UP_S: Final = 10.0
+ROUTE: Final = (1, 2)
+QUARANTINE_AFTER_CLAIMS: Final = 5
 FAULTY_STEPS: Final = 110
-STEPS_AT_MOST: Final = 3000
+STEPS_AT_MOST: Final = 6000
 PAUSES_S: Final = (0.5, 3.0, 40.0, 90.0, 200.0, 1000.0)
 LEAPS_S: Final = (0.1, 2.0, 25.0, 70.0)
-CLOCK_STEPS_S: Final = (-3600.0, 90.0, 3600.0)
+CLOCK_STEPS_S: Final = (-600.0, 90.0, 3600.0)
 IDLE: Final = -1.0
 SCHEDULES: Final = int(os.environ.get("TIDINGS_SCHEDULES", "3000"))
 
@@ -44,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
     """What the caller asked for."""
 
     id: DeliveryId
-    repeats_when_unsure: bool
+    policy: DoubtPolicy
     expires_at: datetime | None
 
 
@@ -82,17 +89,19 @@ class World:
         self.sequence = 0
         self.providers = {n: SimulatedProvider(n, self.rng.random() < 0.6, self.rng) for n in (1, 2)}
         self.plans = {plan.id: plan for plan in self._plans()}
+        self.doubts = Doubts(SETTLE_S, LOOK_UP_S, self.rng.choice(SCHEDULES_S))
         self.repeats_at: dict[tuple[DeliveryId, int], int] = {}
         self.strayed: list[tuple[DeliveryId, int]] = []
         self.hosts = [Host(f"worker {n}", worker, HOME) for n in range(1, self.rng.choice((3, 4)))]
         self.hosts += [Host(f"resolver {n}", resolver, IN_DOUBT) for n in (1, 2)]
         self.kill_share, self.pause_share = self.rng.choice((0.0, 0.02, 0.06)), self.rng.choice((0.0, 0.05, 0.15))
-        self.clock_share = self.rng.choice((0.0, 0.0, 0.0, 0.02))
+        self.clock_share = self.rng.choice((0.0, 0.02)) if rules.clock_steps else 0.0
 
     def _plans(self) -> Iterator[Plan]:
         for number in range(1, self.rng.choice((2, 3, 4, 5))):
             expires_at = EPOCH + timedelta(seconds=self.rng.choice((100, 600))) if self.rng.random() < 0.2 else None
-            yield Plan(DeliveryId(compose(Slot(number), number, number)), self.rng.random() < 0.7, expires_at)
+            policy = DoubtPolicy.at_least_once if self.rng.random() < 0.7 else DoubtPolicy.at_most_once
+            yield Plan(DeliveryId(compose(Slot(number), number, number)), policy, expires_at)
 
     def say(self, who: str, what: str, *about: object) -> None:
         if self.traced:
@@ -115,6 +124,15 @@ class World:
 
     def spawn(self, host: Host, name: str, life: Life) -> None:
         host.actors.append(Actor(name, host, life))
+
+    def claimed(self, row: Dispatch) -> Claimed:
+        """The row as a worker holds it, with all that was joined in."""
+        return Claimed(
+            row.id, NotificationId(row.id), row.token, row.lane, row.home, row.claims, row.tries, row.spent, row.tried,
+            row.provider, row.started_at, row.state == State.in_doubt, self.shard.now, Slot(0), TenantId(1),
+            UserId("user-123"), Channel.email, 1, None, None, b"", "a@example.com", b"", False, None, None, None,
+            EPOCH, self.plans[row.id].expires_at,
+        )  # fmt: skip
 
     def settle(self, who: str, settled: Settled) -> bool:
         held = bool(self.shard.settle([settled]))
@@ -154,12 +172,12 @@ def worker(world: World, me: Host) -> Life:
             yield IDLE
             continue
         world.say(me.name, f"claims as {token}", *(row.id for row in held))
-        now = world.shard.now
+        decided = [world.claimed(row) for row in held]
         yield world.now_s
-        going = [row for row in held if not _expires(world, me, row, now)]
+        going = [one for one in decided if not _is_stopped(world, me, one)]
         issued_s = world.boot_s(me)
         yield world.now_s
-        picked = [next(n for n in (1, 2) if n not in row.tried) for row in going]
+        picked = [_pick(row) for row in going]
         came_back = world.shard.mark([row.id for row in going], [token] * len(going), picked)
         marked = {one.id: one.n for one in came_back}
         world.say(me.name, "marks", *(f"{_short(id_)} try {n}" for id_, n in marked.items()))
@@ -169,15 +187,20 @@ def worker(world: World, me: Host) -> Life:
                 world.spawn(me, me.name, call(world, me, row, (marked[row.id], provider, issued_s)))
 
 
-def _expires(world: World, me: Host, row: Dispatch, now: datetime) -> bool:
-    expires_at = world.plans[row.id].expires_at
-    if expires_at is None or now < expires_at:
-        return False
-    world.settle(me.name, Settled(row.id, row.token, row.tries, Finish(Mark.expired, "expired")))
-    return True
+def _is_stopped(world: World, me: Host, held: Claimed) -> bool:
+    to = decide(held, QUARANTINE_AFTER_CLAIMS)
+    if to is not None:
+        world.settle(me.name, Settled(held.id, held.token, held.tries, to))
+    return to is not None
 
 
-def call(world: World, me: Host, row: Dispatch, marked: tuple[int, int, float]) -> Life:
+def _pick(held: Claimed) -> int:
+    through = route(ROUTE, held.tried, {})
+    assert isinstance(through, Through)
+    return through.account
+
+
+def call(world: World, me: Host, row: Claimed, marked: tuple[int, int, float]) -> Life:
     """One call, and what follows from its answer. The clock check and the write are one step: what may happen between
     them is the window that the protocol names and leaves open."""
     n, provider, issued_s = marked
@@ -188,8 +211,8 @@ def call(world: World, me: Host, row: Dispatch, marked: tuple[int, int, float]) 
         yield world.now_s + fate.answers_after_s
         said = fate.said
     world.say(me.name, "hears", row.id, f"try {n}:", said)
-    tried = Tried(row.spent, row.tried, provider, (1, 2))
-    to = world.rules.next_step(said, tried, SCHEDULE_S, world.rng.random())
+    tried = Tried(row.spent, row.tried, provider, ROUTE)
+    to = world.rules.next_step(said, tried, world.doubts.schedule_s, world.rng.random())
     settled = Settled(row.id, row.token, n, to, provider, said)
     yield world.now_s
     world.settle(me.name, settled)
@@ -199,55 +222,35 @@ def call(world: World, me: Host, row: Dispatch, marked: tuple[int, int, float]) 
 
 
 def resolver(world: World, me: Host) -> Life:
-    """Looks at what is in doubt: asks the provider, else waits for receipts, then does what the policy says."""
+    """Looks at what is in doubt: receipts first, then the provider, then the policy."""
     seen_s: dict[tuple[DeliveryId, int], float] = {}
     while True:
-        token = world.token()
-        held = world.shard.claim({IN_DOUBT: 3}, token)
+        held = world.shard.claim({IN_DOUBT: 3}, world.token())
         if not held:
             yield IDLE
-        now = world.shard.now
-        for row in held:
+        for row in [world.claimed(row) for row in held]:
             yield world.now_s
             age_s = world.boot_s(me) - seen_s.setdefault((row.id, row.tries), world.boot_s(me))
-            found = world.providers[row.provider].look_up(row.id, row.tries, world.now_s)
-            world.say(me.name, "looks up", row.id, f"try {row.tries}:", f"finds {type(found).__name__}")
+            took = world.shard.taken(row.id, row.tries)
+            found = None if took else world.providers[row.provider].look_up(row.id, row.tries, world.now_s)
+            world.say(me.name, "looks up", row.id, f"try {row.tries}: finds", took or type(found).__name__)
             yield world.now_s
-            settled = resolve(world, row, found, is_settled(world, row, now, age_s))
-            if settled is None:
-                world.shard.look_again([row.id], [token], [LOOK_UP_S])
-            elif world.settle(me.name, settled) and settled.duplicate_possible and isinstance(settled.to, Again):
-                world.repeats_at[row.id, row.tries + 1] = row.provider
+            policy, reported = world.plans[row.id].policy, took.mark if took else None
+            verdict = world.rules.resolve(row, reported, found, policy, world.doubts)
+            if world.rules.resolver_has_its_own_clock and age_s < SETTLE_S and not (took or isinstance(found, Sent)):
+                verdict = Wait(LOOK_UP_S)
+            _settle_doubt(world, me, row, took, verdict)
 
 
-def is_settled(world: World, row: Dispatch, now: datetime, age_s: float) -> bool:
-    """Must everything that was on its way have arrived? Not by the database's clock since the mark, which may be
-    stepped, but by the resolver's own since it first saw the doubt. A restart begins anew and costs only delay."""
-    assert row.started_at is not None
-    if world.rules.trusts_the_database_clock:
-        age_s = (now - row.started_at).total_seconds()
-    return age_s >= SETTLE_S or world.rules.trusts_absence_at_once
-
-
-def resolve(world: World, row: Dispatch, found: Outcome | None, settled: bool) -> Settled | None:
-    """None: look again later."""
-    if isinstance(found, Sent) or (found and settled):
-        tried = Tried(row.spent, row.tried, row.provider, (1, 2))
-        to = world.rules.next_step(found, tried, SCHEDULE_S, world.rng.random())
-        return Settled(row.id, row.token, row.tries, to, row.provider, found)
-    if not settled:
-        return None
-    to, said = repeat(world, row), Unsure("no_answer")
-    flagged = not isinstance(to, Finish)
-    return Settled(row.id, row.token, row.tries, to, row.provider, said, duplicate_possible=flagged)
-
-
-def repeat(world: World, row: Dispatch) -> Settlement:
-    """The policy's word. A repetition goes to the same provider: never fail over from in doubt."""
-    if not world.plans[row.id].repeats_when_unsure:
-        return Finish(Mark.unknown, "no_answer")
-    to = later("no_answer", row.spent, SCHEDULE_S, world.rng.random())
-    return msgspec.structs.replace(to, tried=row.tried) if isinstance(to, Again) else to
+def _settle_doubt(world: World, me: Host, row: Claimed, took: Taken | None, verdict: Resolved | Wait) -> None:
+    if isinstance(verdict, Wait):
+        world.shard.look_again([row.id], [row.token], [verdict.after_s])
+        return
+    said = verdict.said if took is None or took.n == row.tries else Unsure("another_try_was_taken")
+    flagged = verdict.duplicate_possible
+    settled = Settled(row.id, row.token, row.tries, verdict.to, row.provider, said, duplicate_possible=flagged)
+    if world.settle(me.name, settled) and verdict.how == "policy" and isinstance(verdict.to, Again):
+        world.repeats_at[row.id, row.tries + 1] = row.provider
 
 
 class Scheduler:

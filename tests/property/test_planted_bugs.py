@@ -7,9 +7,12 @@ from checker import first_violation, run
 from msgspec.structs import replace
 from shard_model import Rules
 
-from tidings.domain import dispatch, retry
+from tidings.domain import dispatch, doubt, retry
+from tidings.domain.catalog import DoubtPolicy
+from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import Mark, State
-from tidings.domain.dispatch import Dispatch, Finish, Settlement
+from tidings.domain.dispatch import Again, Bury, Dispatch, Finish, Settlement
+from tidings.domain.doubt import Resolved
 from tidings.domain.outcome import Outcome, TryLater, TryNext, Unsure
 
 SEEDS = range(3000)
@@ -45,14 +48,37 @@ def takes_unsure_for_sent(said: Outcome, *rest: object) -> Settlement:
     return Finish(Mark.sent) if isinstance(said, Unsure) else retry.next_step(said, *rest)
 
 
-def keeps_the_token(row: Dispatch, token: int, n: int, to: Settlement, now: datetime) -> Dispatch | None:
-    after = dispatch.settle(row, token, n, to, now)
-    return after and replace(after, token=row.token)
-
-
 def numbers_no_try(row: Dispatch, *rest: object) -> Dispatch | None:
     after = dispatch.mark(row, *rest)
     return after and replace(after, tries=max(row.tries, 1))
+
+
+def trusts_absence_at_once(held: Claimed, took: Mark | None, found: Outcome | None, *rest: object) -> object:
+    if isinstance(found, TryNext):
+        held = replace(held, started_at=None)
+    return doubt.resolve(held, took, found, *rest)
+
+
+def buries_without_a_word(*args: object) -> object:
+    verdict = doubt.resolve(*args)
+    return replace(verdict, duplicate_possible=False) if isinstance(verdict, Resolved) and _buries(verdict) else verdict
+
+
+def _buries(verdict: Resolved) -> bool:
+    return isinstance(verdict.to, Bury)
+
+
+def forgets_whom_it_tried(*args: object) -> object:
+    verdict = doubt.resolve(*args)
+    if isinstance(verdict, Resolved) and isinstance(verdict.to, Again):
+        return replace(verdict, to=replace(verdict.to, tried=()))
+    return verdict
+
+
+def repeats_against_the_policy(
+    held: Claimed, took: Mark | None, found: Outcome | None, policy: object, rules: object
+) -> object:
+    return doubt.resolve(held, took, found, DoubtPolicy.at_least_once, rules)
 
 
 def always(age_s: float) -> bool:
@@ -69,14 +95,16 @@ PLANTED = {
     "a finish checks no token": Rules(holds=asks_for_no_token),
     "a finish forgets that tries == n": Rules(holds=asks_for_no_try),
     "a late answer counts for the newest try": Rules(forgets_its_try=True),
-    "a settled row keeps its token": Rules(settle=keeps_the_token),
     "there is no self-fence": Rules(may_write=always),
     "the fence's clock stops while the machine sleeps": Rules(clock_counts_suspend=False),
     "in doubt fails over": Rules(next_step=fails_over_from_in_doubt),
     "unsure is taken for surely not sent": Rules(next_step=takes_unsure_for_not_sent),
     "unsure is taken for sent": Rules(next_step=takes_unsure_for_sent),
-    "a look-up's absence is trusted at once": Rules(trusts_absence_at_once=True),
-    "the wait for absence trusts a clock that may be stepped": Rules(trusts_the_database_clock=True),
+    "a look-up's absence is trusted at once": Rules(resolve=trusts_absence_at_once),
+    "a doubt that used up its attempts is buried as if it were certain": Rules(resolve=buries_without_a_word),
+    "a repeated doubt starts its round anew": Rules(resolve=forgets_whom_it_tried),
+    "a code for one time is sent again": Rules(resolve=repeats_against_the_policy),
+    "the resolver trusts a clock that may be stepped": Rules(clock_steps=True),
     "two calls share a number": Rules(mark=numbers_no_try),
     "a late receipt moves the status back": Rules(rise=the_later_word),
 }

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from shard_model import ShardModel
 
 from tidings.domain.delivery import Mark, last_word
-from tidings.domain.dispatch import Finish
+from tidings.domain.dispatch import Again, Bury, Doubt, Finish
 from tidings.domain.ids import DeliveryId, Slot, compose
 from tidings.domain.lanes import Channel, Class, lane_of
-from tidings.domain.outcome import Sent
+from tidings.domain.outcome import Sent, Unsure
 from tidings.ports import Settled
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,12 +45,20 @@ def test_repeated_receipts_change_nothing(receipts, data):
     assert after(receipts).deliveries[ID].mark == after(repeated).deliveries[ID].mark
 
 
-@given(words, st.integers(0, 6))
-def test_it_does_not_matter_when_the_answer_itself_is_stored(receipts, answered_at):
-    model = after(receipts, answered_at)
+@given(words, st.data())
+def test_it_does_not_matter_when_the_answer_itself_is_stored(receipts, data):
+    model = after(receipts, data.draw(st.integers(0, len(receipts))))
     assert model.deliveries[ID].mark == max(receipts)
     assert ID not in model.rows
     assert isinstance(model.attempts[ID, 1], Sent)
+
+
+@given(words, st.sampled_from((Again(60.0, "http_503", spent=1), Doubt("timeout"), Bury("attempts_used"))))
+def test_what_a_receipt_says_was_taken_is_never_sent_again_whatever_the_answer_was(receipts, to):
+    model = after(receipts)
+    model.settle([Settled(ID, 1, 1, to, 1, Unsure("timeout"))])
+    assert ID not in model.rows
+    assert model.deliveries[ID].mark == max(receipts)
 
 
 @given(st.sampled_from(Mark), st.booleans())

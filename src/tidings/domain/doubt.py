@@ -19,7 +19,7 @@ How = Literal["receipt", "look_up", "policy"]
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """``duplicate_possible``: it is sent again although it may have gone."""
+    """``duplicate_possible``: it is sent again, or may be replayed, although it may have gone."""
 
     to: Settlement
     said: Outcome
@@ -57,13 +57,15 @@ def resolve(
     said = Unsure(UNRESOLVED, "no receipt and no look-up could tell what became of this call")
     if policy == DoubtPolicy.at_most_once or _expired(held):
         return Resolved(Finish(Mark.unknown, IN_DOUBT), said, "policy")
-    again = _once_more(held, rules)
-    return Resolved(again, said, "policy", duplicate_possible=isinstance(again, Again))
+    return Resolved(_once_more(held, rules), said, "policy", duplicate_possible=True)
 
 
 def _once_more(held: Claimed, rules: Doubts) -> Again | Bury:
-    """Each round through the doubt counts against the schedule, so that it ends."""
-    return Again(0.0, IN_DOUBT, spent=1) if held.spent < len(rules.schedule_s) else Bury(ATTEMPTS_USED)
+    """Each round through the doubt counts against the schedule, so that it ends. Who was tried stays tried, so that
+    the turn is the same provider's: never fail over from in doubt."""
+    if held.spent >= len(rules.schedule_s):
+        return Bury(ATTEMPTS_USED)
+    return Again(0.0, IN_DOUBT, spent=1, tried=held.tried)
 
 
 def _age_s(started_at: datetime | None, now: datetime) -> float:
