@@ -6,7 +6,7 @@ on the way is settled with its reason.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from tidings.domain.claimed import Claimed
 from tidings.domain.decide import decide
 from tidings.domain.dispatch import Again, Bury
-from tidings.domain.errors import TemplateFault
+from tidings.domain.errors import TemplateFault, Unavailable
 from tidings.domain.events import BatchClaimed, ClaimsGivenBack
 from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import Channel, Lane
@@ -53,7 +53,6 @@ class Deliver:
     new_token: Callable[[], int]
     limits: DeliverLimits
     reach: Reach
-    stopping: bool = field(default=False, init=False)
 
     async def round(self, shard: ShardNumber, lanes: Sequence[Lane]) -> bool:
         """One batch of these lanes; True when there may be more due. Returns once its calls are under way."""
@@ -65,7 +64,12 @@ class Deliver:
             return False
         self.emit(BatchClaimed(len(held), self.clock.boottime_s() - began_s))
         routed = self._route(shard, self._decide(shard, held))
-        await self._start(shard, await self._render(shard, routed))
+        try:
+            ready = await self._render(shard, routed)
+        except Unavailable:
+            await self._give_back(shard, [one.held for one in routed])
+            raise
+        await self._start(shard, ready)
         return len(held) >= limit
 
     def _decide(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Claimed]:
@@ -118,16 +122,18 @@ class Deliver:
     async def _start(self, shard: ShardNumber, ready: Sequence[Ready]) -> None:
         """Marks a few, starts their calls, and goes on with the next few while there is room."""
         left = list(ready)
-        while left and not self.stopping:
+        while left:
             most = min(self.limits.mark, len(left))
             places = await self.send.room.take(most, promotional=left[0].routed.promotional)
+            if not places:
+                break
             few, left = left[:places], left[places:]
             try:
                 self.send.start(shard, await self._mark(shard, few), places)
             except BaseException:
                 self.send.room.give(places)
                 raise
-        await self._give_back(shard, left)
+        await self._give_back(shard, [one.routed.held for one in left])
 
     async def _mark(self, shard: ShardNumber, few: Sequence[Ready]) -> Sequence[Call]:
         issued_s = self.clock.boottime_s()
@@ -138,8 +144,8 @@ class Deliver:
         tries = {one.id: one.n for one in marked}
         return [Call(one, n, issued_s) for one in few if (n := tries.get(one.routed.held.id)) is not None]
 
-    async def _give_back(self, shard: ShardNumber, untouched: Sequence[Ready]) -> None:
+    async def _give_back(self, shard: ShardNumber, untouched: Sequence[Claimed]) -> None:
         if untouched:
-            held = [one.routed.held for one in untouched]
-            await self.dispatches.give_back(shard, [one.id for one in held], [one.token for one in held])
-            self.emit(ClaimsGivenBack(len(held)))
+            ids, tokens = [one.id for one in untouched], [one.token for one in untouched]
+            await self.dispatches.give_back(shard, ids, tokens)
+            self.emit(ClaimsGivenBack(len(untouched)))

@@ -65,9 +65,11 @@ class Send:
 
     async def _call(self, shard: ShardNumber, call: Call) -> None:
         started_s, started_at = self.clock.boottime_s(), self.clock.now()
-        said = await self._ask(call)
+        try:
+            said = await self._ask(call)
+        finally:
+            self.room.give()
         self.reach("after_response")
-        self.room.give()
         routed = call.ready.routed
         held = routed.held
         if isinstance(said, TryLater) and said.account:

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from tidings.domain.errors import Unavailable
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Content
 from tidings.domain.template import Fault
@@ -42,7 +43,7 @@ Key = tuple[int, Channel]
 """A template version as one channel uses it."""
 
 
-class RendererBroken(Exception):
+class RendererBroken(Unavailable):
     """Templates cannot be rendered here, whatever they say: the child does not start, or does not stay."""
 
 

@@ -37,7 +37,7 @@ class Worker:
         await self._leave(pumps)
 
     async def _pump(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
-        while not self.deliver.stopping:
+        while not self.deliver.send.room.closed:
             try:
                 more = await self.deliver.round(shard, lanes)
             except Unavailable:
@@ -53,17 +53,10 @@ class Worker:
 
     async def _leave(self, pumps: Sequence["asyncio.Task[None]"]) -> None:
         """No new claims; marked calls end, untouched claims go back."""
-        self.deliver.stopping = True
+        self.deliver.send.room.close()
         try:
             async with asyncio.timeout(self.drain_s):
-                await self._pumps_end(pumps)
+                await asyncio.gather(*pumps)
                 await self.deliver.send.drain()
         except TimeoutError:
             return
-
-    async def _pumps_end(self, pumps: Sequence["asyncio.Task[None]"]) -> None:
-        """A pump in a round gives back what it has not marked; one that sleeps is woken for good."""
-        _, late = await asyncio.wait(pumps, timeout=min(self.poll_s, self.drain_s / 2))
-        for pump in late:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)

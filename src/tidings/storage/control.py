@@ -10,14 +10,14 @@ import asyncpg
 import msgspec
 
 from tidings.domain.catalog import Account, ApiKey, Catalog, Category, DoubtPolicy, Sender, Template, Tenant
-from tidings.domain.errors import UnknownCategory
+from tidings.domain.errors import Unavailable, UnknownCategory
 from tidings.domain.ids import SLOTS, ShardNumber, TenantId
 from tidings.domain.keys import make_key
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.outcome import Receipt
 from tidings.domain.template import TemplateSource
 from tidings.storage.secrets import Secrets
-from tidings.storage.shards import Pool
+from tidings.storage.shards import AWAY, Pool
 from tidings.storage.sql import load_statements
 
 ALL_SCOPES: Final = ("send", "read", "manage")
@@ -33,8 +33,12 @@ class Control:
         self._sql = load_statements("control")
 
     async def _fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
-        async with self._pool.acquire() as connection:
-            return await connection.fetch(self._sql[statement], *values)
+        """Raises ``errors.Unavailable`` when the control database is away."""
+        try:
+            async with self._pool.acquire() as connection:
+                return await connection.fetch(self._sql[statement], *values)
+        except AWAY as fault:
+            raise Unavailable(f"control database: {type(fault).__name__}") from fault
 
     async def version(self) -> int:
         return int((await self._fetch("version"))[0]["version"])
