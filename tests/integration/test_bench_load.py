@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import aiohttp
 import asyncpg
 import msgspec
 import psutil
@@ -18,14 +19,16 @@ import pytest
 
 from tidings.bench import client_ledger, cpu, ledger_rows
 from tidings.bench.figures import median, percentile
-from tidings.bench.ledger import Attempt, Delivery, Receipt
+from tidings.bench.ledger import Attempt, Delivery, Receipt, Taken
 from tidings.bench.limit.bare import ITEM, bare_loop
 from tidings.bench.load import Plan, Requests, Summary
 from tidings.bench.scenarios import Wish, put_through
-from tidings.bench.standin import running
+from tidings.bench.standin import running, sandbox_references
 from tidings.bench.subject import still
 from tidings.domain.delivery import Mark, State
 from tidings.domain.ids import Slot, compose
+from tidings.sandbox.app import SandboxConfig
+from tidings.sandbox.app import run as run_sandbox
 
 MIGRATION = "src/tidings/storage/migrations/shard/0001_the_spine.sql"
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -323,3 +326,28 @@ async def damage(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     await connection.execute("DELETE FROM work WHERE id = (SELECT id FROM work ORDER BY id LIMIT 1)")
     await connection.close()
+
+
+# the ledger of a sandbox
+
+
+async def test_the_sandboxs_ledger_is_read_with_how_often_each_was_taken():
+    twice, once = (compose(Slot(0), 1, bits) for bits in (1, 2))
+    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+    sandbox = asyncio.ensure_future(run_sandbox(SandboxConfig(), stop, ready.set_result))
+    url = (await ready)["url"]
+    async with aiohttp.ClientSession() as session:
+        for reference in (f"{twice.hex}-1", f"{once.hex}-2", f"{twice.hex}-1", "not ours"):
+            mail = {
+                "personalizations": [{"to": [{"email": "a@example.com"}], "custom_args": {"ref": reference}}],
+                "from": {"email": "b@example.com"},
+                "subject": "s",
+                "content": [{"type": "text/plain", "value": "v"}],
+            }
+            headers = {"Authorization": "Bearer SG.x"}
+            async with session.post(f"{url}/sendgrid/v3/mail/send", json=mail, headers=headers) as answered:
+                assert answered.status == 202
+    taken = await asyncio.to_thread(sandbox_references, url)
+    stop.set()
+    await sandbox
+    assert taken == [Taken(twice.bytes, 1, 0, 2), Taken(once.bytes, 2, 0, 1)]

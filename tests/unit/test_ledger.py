@@ -89,6 +89,7 @@ def test_what_was_not_given_is_named_as_unchecked():
     report = check(Ledgers(clean_run().database))
     assert report.clean
     assert len(report.unchecked) == 4
+    assert report.skipped == {"I", "D", "A"}
 
 
 # L

@@ -108,12 +108,14 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """``found`` counts every violation by its letter; ``violations`` holds the first few of each."""
+    """``found`` counts every violation by its letter; ``violations`` holds the first few of each. ``unchecked`` says
+    what could not be compared, ``skipped`` names the letters of which nothing could."""
 
     found: Mapping[str, int]
     violations: tuple[Violation, ...]
     counts: Mapping[str, int]
     unchecked: tuple[str, ...]
+    skipped: frozenset[str]
 
     @property
     def clean(self) -> bool:
@@ -155,7 +157,8 @@ def check(ledgers: Ledgers, rules: Rules | None = None) -> Report:
         if first:
             found[letter] = len(first) + sum(1 for _ in violations)
             examples += first
-    return Report(found, tuple(examples), _counts(ledgers), _unchecked(ledgers, rules or Rules()))
+    unchecked = _unchecked(ledgers, rules or Rules())
+    return Report(found, tuple(examples), _counts(ledgers), unchecked, _skipped(ledgers))
 
 
 def _loss(ledgers: Ledgers, _: Rules) -> Found:
@@ -332,3 +335,7 @@ def _unchecked(ledgers: Ledgers, rules: Rules) -> tuple[str, ...]:
         "T for credentials: their tenants were not given": not rules.credentials,
     }
     return tuple(sentence for sentence, is_missing in missing.items() if is_missing)
+
+
+def _skipped(ledgers: Ledgers) -> frozenset[str]:
+    return frozenset("I" * (ledgers.client is None) + "DA" * (ledgers.provider is None))

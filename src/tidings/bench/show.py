@@ -26,7 +26,8 @@ def ledger(report: Report) -> Group:
         table.add_column(column, justify="right" if column == "violations" else "left")
     for letter, law in _LETTERS.items():
         count = report.found.get(letter, 0)
-        table.add_row(letter, law, f"{count:,}", style="red" if count else "green")
+        shown = "not checked" if letter in report.skipped else f"{count:,}"
+        table.add_row(letter, law, shown, style="red" if count else "yellow" if letter in report.skipped else "green")
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in report.counts.items() if count)
     examples = [Text(f"{one.letter}  {one.id}  {one.what}", style="red") for one in report.violations]
     unchecked = [Text(f"not checked: {sentence}", style="yellow") for sentence in report.unchecked]

@@ -8,21 +8,29 @@ import http.client
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from tidings.bench.ledger import Taken
+from tidings.domain.ids import parse_reference
 
 PAGE: Final = 100_000
+_SANDBOX_PAGE: Final = 1_000
 _TIMEOUT_S: Final = 30.0
 _FNV_OFFSET: Final = 14695981039346656037
 _FNV_PRIME: Final = 1099511628211
+_NO_COMPILER: Final = (
+    "no C compiler (cc, gcc, clang) on PATH. The stand-in for load needs one: apt-get install gcc libc6-dev. "
+    "For checks without figures, `tidings sandbox --lean` and `tidings ledger --sandbox URL` do without"
+)
+Item = TypeVar("Item")
 
 
 class NoCompiler(Exception):
@@ -69,7 +77,7 @@ def build(into: Path | None = None) -> Path:
 def _compile(source: bytes, program: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise NoCompiler("no C compiler (cc, gcc, clang) on PATH: install one, or use `tidings sandbox --lean`")
+        raise NoCompiler(_NO_COMPILER)
     fresh = program.with_suffix(f".{os.getpid()}")
     command = [compiler, "-O2", "-x", "c", "-o", str(fresh), "-"]
     done = subprocess.run(command, input=source, capture_output=True, check=False)
@@ -102,24 +110,54 @@ class StandIn:
             after += len(lines)
 
     def _ask(self, method: str, path: str) -> bytes:
-        connection = http.client.HTTPConnection(self._netloc, timeout=_TIMEOUT_S)
-        try:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            body = answer.read()
-        finally:
-            connection.close()
-        if answer.status >= 400:
-            raise OSError(f"{method} {path}: {answer.status} {body[:200]!r}")
-        return body
+        return _ask(self._netloc, method, path)
 
 
 def _taken(line: bytes) -> Taken:
-    """``<32 hex>-<n> <unix_ns>``, and where they are known how often it was taken and with which credential."""
-    reference, arrived, *more = line.split()
-    times = int(more[0]) if more else 1
-    credential = more[1].decode() if len(more) > 1 else ""
-    return Taken(bytes.fromhex(reference[:32].decode()), int(reference[33:]), int(arrived), times, credential)
+    """``<32 hex>-<n> <unix_ns> <times> <credential>``"""
+    reference, arrived, times, credential = line.split()
+    delivery = bytes.fromhex(reference[:32].decode())
+    return Taken(delivery, int(reference[33:]), int(arrived), int(times), credential.decode())
+
+
+class _Message(msgspec.Struct):
+    reference: str | None
+
+
+class _Page(msgspec.Struct, Generic[Item]):
+    items: list[Item]
+    next: int | None = None
+
+
+def sandbox_references(url: str) -> list[Taken]:
+    """Every reference in the ledger of ``tidings sandbox``, which keeps neither arrivals nor credentials apart. One
+    started with ``--lean`` cannot say either how often each was taken. Raises OSError when it cannot be reached."""
+    netloc = urlsplit(url).netloc
+    times = Counter(message.reference for message in _pages(netloc, "/_sandbox/messages", _Page[_Message]))
+    references = _pages(netloc, "/_sandbox/references", _Page[str])
+    ours = {reference: parsed for reference in references if (parsed := parse_reference(reference))}
+    return [Taken(delivery.bytes, n, 0, max(1, times[text])) for text, (delivery, n) in ours.items()]
+
+
+def _pages(netloc: str, path: str, type_: type[_Page[Item]]) -> Iterator[Item]:
+    after: int | None = 0
+    while after is not None:
+        page = msgspec.json.decode(_ask(netloc, "GET", f"{path}?after={after}&limit={_SANDBOX_PAGE}"), type=type_)
+        yield from page.items
+        after = page.next
+
+
+def _ask(netloc: str, method: str, path: str) -> bytes:
+    connection = http.client.HTTPConnection(netloc, timeout=_TIMEOUT_S)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    if answer.status >= 400:
+        raise OSError(f"{method} {path}: {answer.status} {body[:200]!r}")
+    return body
 
 
 @contextmanager

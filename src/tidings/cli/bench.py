@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tidings.bench import client_ledger, ledger_rows, show, suite, system
-from tidings.bench.ledger import Ledgers, Report, Rules, check
+from tidings.bench.ledger import Call, Ledgers, Report, Rules, Taken, check
 from tidings.bench.scenarios import Say, Wish
-from tidings.bench.standin import NoCompiler, StandIn
+from tidings.bench.standin import NoCompiler, StandIn, sandbox_references
 from tidings.bench.standin import running as stand_in_running
 from tidings.bench.suite import Bench
 from tidings.bench.system import Refused, System
@@ -160,7 +160,8 @@ def _insist(reports: Sequence[Report]) -> None:
 def ledger(
     data_dir: DataDir = None,
     client: Annotated[Path | None, typer.Option("--client", help="A client ledger kept by the load.")] = None,
-    provider: Annotated[str | None, typer.Option("--provider", help="URL of the stand-in that took the mail.")] = None,
+    provider: Annotated[str | None, typer.Option("--provider", help="URL of the stand-in for load.")] = None,
+    sandbox: Annotated[str | None, typer.Option("--sandbox", help="URL of the sandbox that took the mail.")] = None,
     since_s: Annotated[float | None, typer.Option("--since-s", help="Only what was accepted this long ago.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -170,7 +171,9 @@ def ledger(
         raise Unreachable(f"nothing runs on {data_dir or DEFAULT_DATA_DIR}: `tidings up` starts it")
     since_ms = 0 if since_s is None else int((time.time() - since_s) * 1000)
     try:
-        report = asyncio.run(_compared(running.postgres_dsns, since_ms, client, provider))
+        calls = client_ledger.as_calls(client_ledger.read(client)) if client else None
+        taken = _taken(provider, sandbox)
+        report = asyncio.run(_compared(running.postgres_dsns, since_ms, calls, taken))
     except (OSError, asyncpg.PostgresError) as fault:
         raise Unreachable(str(fault)) from fault
     if as_json:
@@ -181,13 +184,17 @@ def ledger(
         raise Failed("the ledgers do not agree")
 
 
-async def _compared(dsns: tuple[str, ...], since_ms: int, client: Path | None, provider: str | None) -> Report:
-    ledgers = Ledgers(
-        await ledger_rows.read_database(dsns, since_ms),
-        client_ledger.as_calls(client_ledger.read(client)) if client else None,
-        list(StandIn(provider, 0).references()) if provider else None,
-    )
-    return check(ledgers, Rules(accounts=await ledger_rows.read_accounts(dsns)))
+def _taken(provider: str | None, sandbox: str | None) -> list[Taken] | None:
+    if provider:
+        return list(StandIn(provider, 0).references())
+    return sandbox_references(sandbox) if sandbox else None
+
+
+async def _compared(
+    dsns: tuple[str, ...], since_ms: int, calls: list[Call] | None, taken: list[Taken] | None
+) -> Report:
+    database = await ledger_rows.read_database(dsns, since_ms)
+    return check(Ledgers(database, calls, taken), Rules(accounts=await ledger_rows.read_accounts(dsns)))
 
 
 def _print_json(document: dict[str, Any]) -> None:
