@@ -59,9 +59,9 @@ class Deliver:
         limit = min(self.limits.claim, 2 * max(1, self.send.room.free))
         began_s = self.clock.boottime_s()
         held = await self.dispatches.claim(shard, dict.fromkeys(lanes, limit), self.new_token())
-        self.reach("after_claim")
         if not held:
             return False
+        self.reach("after_claim")
         self.emit(BatchClaimed(len(held), self.clock.boottime_s() - began_s))
         routed = self._route(shard, self._decide(shard, held))
         try:
