@@ -248,19 +248,20 @@ class System:
 
         await until(nothing_left, timeout_s, "everything to settle")
 
-    async def check(self, rules: Rules | None = None) -> Report:
-        """Settles, compares all ledgers, and fails unless they are clean."""
+    async def check(self, rules: Rules | None = None, elsewhere: Sequence[str] = ()) -> Report:
+        """Settles, compares all ledgers, and fails unless they are clean. ``elsewhere`` are the references that other
+        providers than the sandbox took."""
         await self.settled()
         rules = structs.replace(rules or Rules(), accounts=await read_accounts(self.dsns))
         database = await read_database(self.dsns, self.began_ms)
-        report = check(Ledgers(database, self.calls, await self._provider_ledger()), rules)
+        report = check(Ledgers(database, self.calls, await self._provider_ledger(elsewhere)), rules)
         assert report.clean, msgspec.json.format(msgspec.json.encode(report.summary())).decode()
         return report
 
-    async def _provider_ledger(self) -> list[Taken]:
+    async def _provider_ledger(self, elsewhere: Sequence[str]) -> list[Taken]:
         times: dict[tuple[bytes, int], int] = {}
-        for item in await self.taken():
-            reference = parse_reference(item["reference"])
+        for text in [*(item["reference"] for item in await self.taken()), *elsewhere]:
+            reference = parse_reference(text)
             if reference:
                 taken = (reference[0].bytes, reference[1])
                 times[taken] = times.get(taken, 0) + 1

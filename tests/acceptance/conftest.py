@@ -2,7 +2,7 @@
 
 import pytest_asyncio
 
-from tests.system import System, running
+from tests.system import SHORT, System, running
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -20,3 +20,20 @@ async def system(shared_system: System):
     await shared_system.begin()
     yield shared_system
     shared_system.wake()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_lone_system(tmp_path_factory):
+    settings = {**SHORT, "TIDINGS_DOUBT_SETTLE_S": "2", "TIDINGS_WORKER_QUARANTINE_AFTER_CLAIMS": "2"}
+    async with running(tmp_path_factory.mktemp("lone"), settings) as system:
+        yield system
+
+
+@pytest_asyncio.fixture
+async def lone_system(shared_lone_system: System):
+    """Healthy, with one worker, so that what one call shows about it is true of all: which catalog it knows, say. Its
+    policies decide sooner."""
+    await shared_lone_system.heal()
+    await shared_lone_system.receipts()
+    await shared_lone_system.begin()
+    yield shared_lone_system
