@@ -37,10 +37,10 @@ _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 class App:
-    """The ASGI callable."""
+    """The ASGI callable; ``edge`` is what it was built from."""
 
     def __init__(self, edge: Edge, broad: FastAPI) -> None:
-        self._edge = edge
+        self.edge = edge
         self._broad = broad
         self._sending = Sending(edge)
         self._receipts = TakingReceipts(edge)
@@ -57,7 +57,7 @@ class App:
         except ClientGone:
             pass
         except Exception as fault:  # the top of every request
-            self._edge.emit(self._edge.failure("http", fault))
+            self.edge.emit(self.edge.failure("http", fault))
             await answer_problem(send, problem("internal", "a fault of ours; it is on record", head.request_id))
         return None
 
@@ -75,7 +75,7 @@ class App:
         state = scope.setdefault("state", {})
         state["request_id"] = head.request_id
         if scope["path"].startswith(API) and scope["path"] not in _NO_KEY:
-            edge = self._edge
+            edge = self.edge
             now_s = edge.clock.now().timestamp()
             state["caller"] = authenticate(edge.catalogs().keys, head.authorization, edge.pepper, now_s)
         body = await self._body(scope, head, receive) if scope["method"] in _WITH_BODY else b""
@@ -83,11 +83,11 @@ class App:
         try:
             await self._broad({**scope, "path": raw}, replayed(body), _identified(send, head.request_id))
         except Exception as fault:  # the top of a request that FastAPI has answered already
-            self._edge.emit(self._edge.failure("http", fault))
+            self.edge.emit(self.edge.failure("http", fault))
 
     async def _body(self, scope: Scope, head: Head, receive: Receive) -> bytes:
         """Read, and found to be JSON that does no harm."""
-        limits = self._edge.limits
+        limits = self.edge.limits
         most = limits.batch_body_bytes if scope["path"] in _LARGE else limits.body_bytes
         body = await read_body(receive, head, most, limits.body_deadline_s)
         if body:

@@ -4,11 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import uvicorn
 
 from tests.integration.shards import TwoShards, prepare
@@ -18,6 +19,8 @@ from tidings.domain.template import TemplateSource
 from tidings.runtime.telemetry import Telemetry
 from tidings.settings import load
 from tidings.storage.control import Control
+from tidings.web.app import build_app
+from tidings.web.edge import Edge
 
 WELCOME = TemplateSource(subject="Order {{ order }}", text="Hello, it is {{ order }}.")
 
@@ -42,16 +45,22 @@ class Said:
 
 @dataclass
 class Api:
-    """``key`` may do everything for the tenant acme, ``other`` for another one; ``events`` is what was emitted."""
+    """``key`` may do everything for the tenant acme, ``other`` for another one."""
 
     url: str
     session: aiohttp.ClientSession
     system: TwoShards
     core: wiring.Core
+    edge: Edge
     key: str
     other: str
-    other_tenant: int
-    events: list[object] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def limited(self, **limits: Any) -> AsyncIterator["Api"]:
+        """The same system behind an edge with other limits."""
+        edge = replace(self.edge, limits=msgspec.structs.replace(self.edge.limits, **limits))
+        async with listening(build_app(edge)) as url:
+            yield replace(self, url=url, edge=edge)
 
     async def call(self, method: str, path: str, json: Any = None, key: str | None = "", **more: Any) -> Said:
         """``key`` None calls without one."""
@@ -73,36 +82,39 @@ class Api:
         return await self.call("POST", path, data=raw, headers=named)
 
 
-async def tenant_beside(control: Control, name: str) -> tuple[int, str]:
-    """Another tenant that can send, and its key."""
+async def tenant_beside(control: Control, name: str) -> str:
+    """The key of another tenant that can send."""
     tenant = await control.put_tenant(name)
     await control.put_category(tenant, "general", Class.transactional, [Channel.email])
     await control.put_sender(tenant, "default", Channel.email, {"email": "other@example.com"})
     account = await control.put_account(tenant, "sendgrid", "sendgrid", Channel.email, {"api_key": "SG.other"})
     await control.put_route(tenant, Channel.email, [account.id])
     await control.put_template(tenant, "theirs", "general", WELCOME)
-    return tenant, await control.create_key(tenant, "theirs")
+    return await control.create_key(tenant, "theirs")
+
+
+async def furnish(postgres: Any) -> tuple[TwoShards, str, str]:
+    """Two shards, and the keys of two tenants."""
+    system = await prepare(postgres)
+    await system.control.put_template(system.tenant, "order_confirmation", "general", WELCOME)
+    other = await tenant_beside(system.control, "other")
+    return system, await system.control.create_key(system.tenant, "all"), other
 
 
 @asynccontextmanager
-async def serving(postgres: Any, directory: Path, **flags: Any) -> AsyncIterator[Api]:
-    system = await prepare(postgres)
-    await system.control.put_template(system.tenant, "order_confirmation", "general", WELCOME)
-    key = await system.control.create_key(system.tenant, "all")
-    other_tenant, other = await tenant_beside(system.control, "other")
+async def serving(system: TwoShards, keys: tuple[str, str], directory: Path, *dsns: str) -> AsyncIterator[Api]:
+    """``dsns`` takes the place of the system's own shards."""
     named = {
         "control_dsn": system.control_dsn,
-        "shard_dsns": list(system.shard_dsns),
+        "shard_dsns": list(dsns or system.shard_dsns),
         "master_key": system.secrets._master.hex(),
         "data_dir": str(directory),
-        **{name.replace("__", "."): value for name, value in flags.items()},
     }
     telemetry = Telemetry("api", "error")
     async with wiring.core(load(named, {}, directory), telemetry) as core:
         app, accept, _ = await wiring.build_api(core)
         async with listening(app) as url, aiohttp.ClientSession() as session:
-            api = Api(url, session, system, core, key, other, other_tenant)
-            yield api
+            yield Api(url, session, system, core, app.edge, *keys)
         await accept.drain()
 
 
