@@ -48,7 +48,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "too_far_ahead": Kind(422, "More than a year ahead"),
     "window_too_long": Kind(422, "More than seven days at once"),
     "template_fault": Kind(422, "The template does not compile"),
-    "unusable_content": Kind(422, "The content cannot be sent on its channel"),
     "idempotency_key_reused": Kind(422, "The idempotency key came before with another body"),
     "not_supported_yet": Kind(422, "This is not supported yet"),
     "internal": Kind(500, "A fault of ours"),
