@@ -15,7 +15,7 @@ from tidings.domain.dispatch import Again, Bury, Dispatch, Finish, Settlement
 from tidings.domain.doubt import Resolved
 from tidings.domain.outcome import Outcome, TryLater, TryNext, Unsure
 
-SEEDS = range(3000)
+SEEDS = range(6000)
 
 
 def claims_in_flight_rows_again(row: Dispatch, token: int, now: datetime, lease_s: float) -> Dispatch:
