@@ -350,8 +350,8 @@ def _check(settings: Settings) -> None:
     if settings.test.fault_file and not settings.test.enabled:
         raise SettingsError("test.fault_file ends processes and is refused while test.enabled is false")
     worker = settings.worker
-    _in_order("worker.fence_s", worker.fence_s, "worker.send_reserve_s", worker.send_reserve_s)
-    _in_order("worker.provider_timeout_s", worker.provider_timeout_s, "worker.send_reserve_s", worker.send_reserve_s)
+    longest_s = worker.fence_s + worker.provider_timeout_s
+    _in_order("worker.fence_s + worker.provider_timeout_s", longest_s, "worker.send_reserve_s", worker.send_reserve_s)
     _in_order("worker.send_reserve_s", worker.send_reserve_s, "worker.lease_s", worker.lease_s)
     _in_order("doubt.settle_s", settings.doubt.settle_s, "doubt.at_most_s", settings.doubt.at_most_s)
 

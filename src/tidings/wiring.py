@@ -122,6 +122,8 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
 def _provider(usual: WorkerSettings, account: Account) -> Provider:
     """What an account does not set itself is set for all of them. Raises ValueError."""
     common = {
+        # As many as there may be calls: one that waits here for its turn outlives its mark.
+        "connections": str(usual.concurrency),
         "timeout_s": str(usual.provider_timeout_s),
         "connect_timeout_s": str(usual.connect_timeout_s),
         "pause_s": str(usual.account_pause_s),
