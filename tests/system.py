@@ -25,14 +25,14 @@ from tidings.runtime.child import tied_to_parent
 
 SHORT: Mapping[str, str] = {
     # durations that a test can wait for; the order between them is the product's
-    "TIDINGS_WORKER_LEASE_S": "3",
-    "TIDINGS_WORKER_SEND_RESERVE_S": "1.5",
+    "TIDINGS_WORKER_LEASE_S": "4",
+    "TIDINGS_WORKER_SEND_RESERVE_S": "2.3",
     "TIDINGS_WORKER_PROVIDER_TIMEOUT_S": "1.2",
     "TIDINGS_WORKER_CONNECT_TIMEOUT_S": "0.5",
     "TIDINGS_WORKER_POLL_S": "0.3",
     "TIDINGS_WORKER_ACCOUNT_PAUSE_S": "1",
     "TIDINGS_WORKER_RETRY_SCHEDULE_S": "[0.5, 1, 2]",
-    "TIDINGS_DOUBT_SETTLE_S": "5",
+    "TIDINGS_DOUBT_SETTLE_S": "6",
     "TIDINGS_DOUBT_LOOK_UP_S": "0.5",
     "TIDINGS_RELAY_SWEEP_S": "0.3",
     "TIDINGS_UP_RESTART_MOST_S": "1",
@@ -116,6 +116,16 @@ class System:
         fresh, body = self.wanted(user, **more)
         return (await self.insist(key or fresh, body, again_s))[0]
 
+    async def send_batch(self, items: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        """Asks once for many, as ``wanted`` made them, and gives their ids."""
+        bodies = [{**body, "idempotency_key": key} for key, body in items]
+        status, said, _ = await self.ask("POST", "/notifications/batch", {"notifications": bodies})
+        assert (status, said.get("refused")) == (202, 0), said
+        ids = [result["id"] for result in said["results"]]
+        for (key, body), id_ in zip(items, ids, strict=True):
+            self.calls.append(Call(f"{body['to']['user']}/{key}", 202, UUID(id_).bytes))
+        return ids
+
     async def load(self, per_s: float, for_s: float) -> Sequence[str]:
         """A steady rate, each client careful; gives the ids once all have been accepted."""
         clients, end = [], time.monotonic() + for_s
@@ -163,6 +173,10 @@ class System:
     async def stats(self, provider: str = "sendgrid") -> dict[str, Any]:
         return (await self.sandbox("GET", "/stats"))[provider]
 
+    async def took(self, at_least: int = 1, provider: str = "sendgrid") -> bool:
+        """Has the provider taken so many by now?"""
+        return bool((await self.stats(provider))["accepted"] >= at_least)
+
     async def taken(self) -> list[dict[str, Any]]:
         """Everything in the sandbox's ledger, also what it held before it was killed."""
         items, after = list(self._before), None
@@ -191,8 +205,24 @@ class System:
         return pid
 
     async def replaced(self, role: str, pid: int, timeout_s: float = 60.0) -> None:
-        """Returns once another process has taken the place of ``pid``."""
+        """Returns once another process has taken the place of ``pid`` and is ready."""
         await until(lambda: self.pids(role) and pid not in self.pids(role), timeout_s, f"a new {role}")
+        await self.ready(timeout_s)
+
+    async def ready(self, timeout_s: float = 60.0) -> None:
+        """Returns once every child says that it can take work."""
+        await until(self._all_ready, timeout_s, "all children to be ready")
+
+    async def _all_ready(self) -> bool:
+        running = rundir.find(self.data_dir)
+        urls = [url for urls in running.ops_urls.values() for url in urls] if running else []
+        return bool(urls) and all([await self._is_ready(url) for url in urls])
+
+    async def _is_ready(self, url: str) -> bool:
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with self._session.get(f"{url}/readyz") as answer:
+                return answer.status == 200
+        return False
 
     def family(self) -> list[psutil.Process]:
         """``tidings up`` and everything under it."""
@@ -232,7 +262,8 @@ class System:
     # the ledgers
 
     async def begin(self) -> None:
-        """Settles what came before, and opens new ledgers."""
+        """Waits until all is well and what came before is settled, and opens new ledgers."""
+        await self.ready()
         await self.settled()
         await self.sandbox("DELETE", "/messages")
         self.calls, self._before, self.began_ms = [], [], int(time.time() * 1000)
@@ -283,7 +314,7 @@ class System:
         return (self.data_dir / rundir.LOGS / f"{role}.log").read_text()
 
     def events(self, role: str, name: str) -> list[dict[str, Any]]:
-        """What a role has logged under this name."""
+        """What a role has logged of this class of ``domain.events``."""
         lines = (line for line in self.logs(role).splitlines() if f'"{name}"' in line)
         return [msgspec.json.decode(line) for line in lines]
 
