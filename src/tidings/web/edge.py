@@ -37,7 +37,8 @@ class Limits(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class Edge:
     """``kinds`` are the adapters that accounts may name. ``check_template`` compiles where a hostile template can do no
-    harm, and answers what is wrong. ``reload`` reads the catalog again, so that who edits sees the edit. ``failure``
+    harm, and answers what is wrong; ``check_settings`` says the same of an adapter's settings, without showing a secret.
+    ``reload`` reads the catalog again, so that who edits sees the edit. ``failure``
     makes an event of a bug."""
 
     catalogs: Catalogs
@@ -50,6 +51,7 @@ class Edge:
     providers: Providers
     kinds: Mapping[str, Channel]
     channels: Mapping[Channel, "Plugin"]
+    check_settings: Callable[[str, Mapping[str, str]], str | None]
     check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
     reload: Callable[[], Awaitable[None]]
     clock: Clock

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from tidings.domain.notification import Content
 from tidings.domain.timing import Gap, Overlap
@@ -116,15 +116,14 @@ class NotificationAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     deduplicated: bool = False
 
 
-class AcceptedItem(msgspec.Struct, frozen=True):
-    id: UUID
-    status: str
-    replayed: bool
-    deduplicated: bool
+class Result(msgspec.Struct, frozen=True):
+    """What became of one notification of a batch: either a problem, or all the rest."""
 
-
-class RefusedItem(msgspec.Struct, frozen=True):
-    problem: Problem
+    id: UUID | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    replayed: bool | UnsetType = UNSET
+    deduplicated: bool | UnsetType = UNSET
+    problem: Problem | UnsetType = UNSET
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
@@ -132,4 +131,4 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 
     accepted: int
     refused: int
-    results: list[AcceptedItem | RefusedItem]
+    results: list[Result]

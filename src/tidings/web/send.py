@@ -18,14 +18,13 @@ from tidings.web.exchange import Head, Headers, Receive, Send, answer_json, must
 from tidings.web.json_body import read_json
 from tidings.web.problems import Overloaded, problem_of
 from tidings.web.requests import (
-    AcceptedItem,
     BatchAnswer,
     BatchItem,
     DeliveryAnswer,
     NotificationAnswer,
     NotificationRequest,
     RawBatch,
-    RefusedItem,
+    Result,
 )
 from tidings.web.times import stamp
 
@@ -96,14 +95,15 @@ class Sending:
         self, tenant: TenantId, asked: Sequence[Asked | Refusal], head: Head, under: str = ""
     ) -> BatchAnswer:
         """The good ones are accepted although others are not. ``under`` is the pointer of the list in the body."""
-        said = iter(await self._edge.accept.submit([one for one in asked if isinstance(one, Asked)]))
+        good = [one for one in asked if isinstance(one, Asked)]
+        said = iter(await self._edge.accept.submit(good) if good else ())
         results = [next(said) if isinstance(one, Asked) else one for one in asked]
         answers = [one for one in results if isinstance(one, Answer)]
         today = await self._today(tenant, answers)
         items = [
             _accepted(one, today)
             if isinstance(one, Answer)
-            else RefusedItem(problem_of(one, head.request_id, under and f"{under}/{n}"))
+            else Result(problem=problem_of(one, head.request_id, under and f"{under}/{n}"))
             for n, one in enumerate(results)
         ]
         return BatchAnswer(len(answers), len(results) - len(answers), items)
@@ -188,5 +188,5 @@ def _answer(said: Answer, today: Today) -> NotificationAnswer:
     return NotificationAnswer(said.id, _status(said, today), tuple(deliveries), said.deduplicated)
 
 
-def _accepted(said: Answer, today: Today) -> AcceptedItem:
-    return AcceptedItem(said.id, _status(said, today), said.replayed, said.deduplicated)
+def _accepted(said: Answer, today: Today) -> Result:
+    return Result(said.id, _status(said, today), said.replayed, said.deduplicated)

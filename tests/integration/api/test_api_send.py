@@ -136,6 +136,13 @@ async def test_a_batch_accepts_the_good_ones_in_order(api: Api):
             assert (await told(api, result["id"]))["user"] == item["to"]
 
 
+async def test_a_batch_may_be_empty_or_all_wrong(api: Api):
+    empty = await api.call("POST", "/api/v1/notifications/batch", {"notifications": []})
+    assert (empty.status, empty.body) == (202, {"accepted": 0, "refused": 0, "results": []})
+    wrong = await api.call("POST", "/api/v1/notifications/batch", {"notifications": [{}, 7]})
+    assert (wrong.status, wrong.body["accepted"], wrong.body["refused"]) == (202, 0, 2)
+
+
 async def test_a_repeated_batch_replays_what_it_had(api: Api):
     body = {"notifications": [someone(), someone(idempotency_key="mine"), {"to": "x"}]}
     headers = {"Idempotency-Key": "batch-1"}
