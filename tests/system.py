@@ -204,6 +204,16 @@ class System:
         os.kill(pid, number)
         return pid
 
+    def signal_family(self, role: str, number: Signals = SIGKILL) -> int:
+        """Signals the first process of a role, then all that it has started; gives its pid."""
+        pid = self.pids(role)[0]
+        children = psutil.Process(pid).children(recursive=True)
+        os.kill(pid, number)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.send_signal(number)
+        return pid
+
     async def replaced(self, role: str, pid: int, timeout_s: float = 60.0) -> None:
         """Returns once another process has taken the place of ``pid`` and is ready."""
         await until(lambda: self.pids(role) and pid not in self.pids(role), timeout_s, f"a new {role}")
@@ -267,6 +277,10 @@ class System:
         await self.settled()
         await self.sandbox("DELETE", "/messages")
         self.calls, self._before, self.began_ms = [], [], int(time.time() * 1000)
+
+    def go_on_from(self, before: "System") -> None:
+        """Takes over the ledgers of an earlier run on the same directory."""
+        self.calls, self._before, self.began_ms = before.calls, before._before, before.began_ms
 
     async def settled(self, timeout_s: float = 90.0) -> None:
         """Returns once nothing is left to do but dead letters."""
