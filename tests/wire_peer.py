@@ -102,7 +102,8 @@ async def playing(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
         running.add(task)
         task.add_done_callback(running.discard)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    patience = {"ssl_shutdown_timeout": 0.2} if tls else {}
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls, **patience)
     peer = Peer(server.sockets[0].getsockname()[1], "https" if tls else "http")
     try:
         yield peer

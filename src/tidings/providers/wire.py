@@ -154,30 +154,18 @@ class Wire:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(min(loop.time() + self._limits.connect_s, deadline_s)):
-                connection = await self._connect(loop)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop, self._limits.header_bytes, self._limits.answer_bytes),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                )
         except OSError as error:
             return NotSent(next(code for kind, code in _WHY_NOT if isinstance(error, kind)), str(error))
         if self._closed:
             connection.abort()
             return NotSent("shutdown")
         return connection if connection.reusable else NotSent("closed", "closed as soon as it was open")
-
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        def fresh() -> Connection:
-            return Connection(loop, self._limits.header_bytes, self._limits.answer_bytes)
-
-        tcp, connection = await loop.create_connection(fresh, self._host, self._port)
-        # With no buffer to fill first, write() reaches the kernel before it returns: the fence is asked right there.
-        tcp.set_write_buffer_limits(high=0)
-        if self._tls is not None:
-            try:
-                tls = await loop.start_tls(tcp, connection, self._tls, server_hostname=self._host)
-            except BaseException:
-                tcp.abort()
-                raise
-            assert tls is not None
-            connection.transport = tls
-        return connection
 
     def _watch(self, deadline_s: float) -> None:
         """One timer serves all calls: a timer for each would cost more than the call."""

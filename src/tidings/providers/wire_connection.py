@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
     def silent(self) -> bool:
         """Asks the kernel, because the event loop may not have looked yet: a peer that closed, or said something
         unasked, while the connection was idle has made it readable."""
-        return not self._readable.poll(0)
+        return not self.transport.is_closing() and not self._readable.poll(0)
 
     def abort(self) -> None:
         self.reusable = False
@@ -108,9 +108,6 @@ class Connection(asyncio.Protocol):
             self.give_up("garbled", str(error))
         if self._waiter is not None and not self._in_body and self._received > self._header_bytes:
             self.give_up("too_large", f"headers over {self._header_bytes} bytes")
-
-    def eof_received(self) -> None:
-        self.reusable = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
