@@ -131,6 +131,15 @@ def _provider(usual: WorkerSettings, account: Account) -> Provider:
     return providers.build(msgspec.structs.replace(account, settings={**common, **account.settings}))
 
 
+def _flaw(usual: WorkerSettings, account: Account) -> str | None:
+    """Why no provider can be made of this account."""
+    try:
+        _provider(usual, account)
+    except ValueError as fault:
+        return str(fault)
+    return None
+
+
 async def _loaded(catalog: CatalogCache) -> None:
     while True:
         try:
@@ -178,6 +187,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         providers=core.providers,
         kinds={name: kind.channel for name, kind in providers.KINDS.items()},
         channels=core.channels,
+        check_account=partial(_flaw, settings.worker),
         check_template=_renderer(core).check,
         reload=core.catalog.load,
         clock=core.clock,
@@ -264,6 +274,7 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
         hints=core.hints,
         emit=core.emit,
         new_token=core.random.token,
+        clock=core.clock,
         rules=Doubts(settings.doubt.settle_s, settings.doubt.look_up_s, settings.worker.retry_schedule_s),
         limit=_DOUBTS_TOGETHER,
     )

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
-from math import inf
+from math import ceil, inf
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -107,13 +107,13 @@ class SendGrid:
             raise ValueError(f"account {account.name!r}: the setting api_key is missing")
         url = urlsplit(settings.get("url") or API)
         self._secret = settings["api_key"]
-        self._pause_s = _seconds(settings, "pause_s", 60)
-        self._slow_down_s = _seconds(settings, "slow_down_s", 10)
+        self._pause_s = _above_0(settings, "pause_s", 60)
+        self._slow_down_s = _above_0(settings, "slow_down_s", 10)
         self._events = Events(settings.get("webhook_public_key"))
         limits = Limits(
-            connections=int(settings.get("connections", DEFAULT_LIMITS.connections)),
-            connect_s=_seconds(settings, "connect_timeout_s", DEFAULT_LIMITS.connect_s),
-            total_s=_seconds(settings, "timeout_s", DEFAULT_LIMITS.total_s),
+            connections=ceil(_above_0(settings, "connections", DEFAULT_LIMITS.connections)),
+            connect_s=_above_0(settings, "connect_timeout_s", DEFAULT_LIMITS.connect_s),
+            total_s=_above_0(settings, "timeout_s", DEFAULT_LIMITS.total_s),
         )
         self._wire = Wire(f"{url.scheme}://{url.netloc}", limits=limits)
         self._head = self._wire.head(
@@ -176,12 +176,12 @@ class SendGrid:
         return fault.field, shown[:_DETAIL_LENGTH]
 
 
-def _seconds(settings: Mapping[str, str], name: str, usual_s: float) -> float:
+def _above_0(settings: Mapping[str, str], name: str, usual_s: float) -> float:
     """Raises ValueError for what is not a number above 0."""
-    seconds = float(settings.get(name, usual_s))
-    if not 0 < seconds < inf:
+    number = float(settings.get(name, usual))
+    if not 0 < number < inf:
         raise ValueError(f"{name} must be above 0")
-    return seconds
+    return number
 
 
 def verdict(status: int, field: str | None) -> Verdict:

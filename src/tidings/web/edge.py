@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tidings.domain.catalog import Account
 from tidings.domain.lanes import Channel
 from tidings.domain.template import Fault, TemplateSource
 from tidings.ports import Catalogs, Clock, Emit, Providers
@@ -37,9 +38,8 @@ class Limits(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class Edge:
     """``kinds`` are the adapters that accounts may name. ``check_template`` compiles where a hostile template can do no
-    harm, and answers what is wrong; ``check_settings`` says the same of an adapter's settings, without showing a secret.
-    ``reload`` reads the catalog again, so that who edits sees the edit. ``failure``
-    makes an event of a bug."""
+    harm, and answers what is wrong; ``check_account`` tries whether an adapter can be made of its settings. ``reload``
+    reads the catalog again, so that who edits sees the edit. ``failure`` makes an event of a bug."""
 
     catalogs: Catalogs
     accept: "Accept"
@@ -51,7 +51,7 @@ class Edge:
     providers: Providers
     kinds: Mapping[str, Channel]
     channels: Mapping[Channel, "Plugin"]
-    check_settings: Callable[[str, Mapping[str, str]], str | None]
+    check_account: Callable[[Account], str | None]
     check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
     reload: Callable[[], Awaitable[None]]
     clock: Clock

@@ -74,8 +74,9 @@ class Routing:
         if channel is None:
             known = ", ".join(sorted(self._edge.kinds))
             raise Invalid(f"there are adapters for {known}", pointer="/kind", code="unknown_provider")
-        known = self._accounts(caller.tenant).get(name)
-        flaw = self._edge.check_settings(body.kind, {**(known.settings if known else {}), **body.settings})
+        old = self._accounts(caller.tenant).get(name)
+        settings = {**(old.settings if old else {}), **body.settings}
+        flaw = self._edge.check_account(Account(0, caller.tenant, name, body.kind, channel, settings, ""))
         if flaw is not None:
             raise Invalid(flaw, pointer="/settings")
         account = await self._edge.control.put_account(caller.tenant, name, body.kind, channel, body.settings)
