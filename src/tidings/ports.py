@@ -12,7 +12,6 @@ import msgspec
 
 from tidings.domain.catalog import Catalog
 from tidings.domain.claimed import Claimed
-from tidings.domain.delivery import Mark
 from tidings.domain.dispatch import Settlement
 from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Channel, Lane
@@ -45,7 +44,8 @@ class Marked(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """The end of one hold. ``n`` is 0, and ``said`` None, when no call was made."""
+    """The end of one hold. ``n`` is the try that it is about (the claimed
+    ``tries`` when no call was made, and then ``said`` is None)."""
 
     id: DeliveryId
     token: int
@@ -91,13 +91,6 @@ class Dispatches(Protocol):
         ...
 
 
-class Taken(msgspec.Struct, frozen=True, gc=False):
-    """What receipts already say about a delivery: the try that the provider took, and its highest status."""
-
-    n: int
-    mark: Mark
-
-
 class Filed(msgspec.Struct, frozen=True, gc=False):
     """``new`` is False for a repeated receipt; ``known`` is False when no such delivery of this tenant exists;
     ``resolved`` says that it ended a doubt."""
@@ -116,8 +109,8 @@ class Receipts(Protocol):
         """Stores each once, moves its delivery's status forward, and resolves its doubt. Replicated on return."""
         ...
 
-    async def taken(self, shard: ShardNumber, deliveries: Sequence[DeliveryId]) -> Mapping[DeliveryId, Taken]:
-        """What receipts already report of these deliveries; those without one are left out."""
+    async def taken(self, shard: ShardNumber, deliveries: Sequence[DeliveryId]) -> Mapping[DeliveryId, Sequence[int]]:
+        """The tries that receipts report as taken by the provider; deliveries without one are left out."""
         ...
 
 

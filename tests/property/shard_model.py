@@ -16,7 +16,7 @@ from tidings.domain.dispatch import Dispatch, Finish, Settlement
 from tidings.domain.ids import DeliveryId
 from tidings.domain.lanes import Lane
 from tidings.domain.outcome import Outcome, Sent, Unsure
-from tidings.ports import Marked, Settled, Taken
+from tidings.ports import Marked, Settled
 
 LEASE_S: Final = 60.0
 RESERVE_S: Final = 20.0
@@ -42,7 +42,7 @@ class Rules(msgspec.Struct, frozen=True):
     rise: Callable[[Mark, Mark], Mark] = max
     clock_counts_suspend: bool = True
     clock_steps: bool = False
-    resolver_has_its_own_clock: bool = False
+    resolver_has_its_own_clock: bool = True
     forgets_its_try: bool = False
 
 
@@ -155,12 +155,9 @@ class ShardModel:
             if row.state == State.in_doubt:
                 self.attempts.setdefault((id_, row.tries), Unsure("overtaken_by_receipt"))
 
-    def taken(self, id_: DeliveryId, n: int) -> Taken | None:
-        """What receipts say: about try ``n``, else about another one."""
-        by_try = self.receipts.get(id_, {})
-        if n in by_try:
-            return Taken(n, by_try[n])
-        return Taken(*max(by_try.items())) if by_try else None
+    def taken(self, id_: DeliveryId) -> Sequence[int]:
+        """The tries that receipts report."""
+        return sorted(self.receipts.get(id_, ()))
 
     def look_again(self, ids: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]) -> None:
         """Doubts that a look did not settle, due again later."""

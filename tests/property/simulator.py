@@ -21,13 +21,13 @@ from tidings.domain.claimed import Claimed
 from tidings.domain.decide import decide
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Again, Dispatch
-from tidings.domain.doubt import Doubts, Resolved, Wait
+from tidings.domain.doubt import Doubts, Learnt, Resolved, Wait
 from tidings.domain.ids import DeliveryId, NotificationId, Slot, TenantId, UserId, compose
 from tidings.domain.lanes import IN_DOUBT, Channel, Class, Lane, lane_of
-from tidings.domain.outcome import Fenced, Outcome, Sent, Unsure
+from tidings.domain.outcome import Fenced, Outcome
 from tidings.domain.retry import Tried
 from tidings.domain.routing import Through, route
-from tidings.ports import Settled, Taken
+from tidings.ports import Settled
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 HOME: Final = lane_of(Channel.email, Class.transactional)
@@ -231,24 +231,22 @@ def resolver(world: World, me: Host) -> Life:
         for row in [world.claimed(row) for row in held]:
             yield world.now_s
             age_s = world.boot_s(me) - seen_s.setdefault((row.id, row.tries), world.boot_s(me))
-            took = world.shard.taken(row.id, row.tries)
-            found = None if took else world.providers[row.provider].look_up(row.id, row.tries, world.now_s)
-            world.say(me.name, "looks up", row.id, f"try {row.tries}: finds", took or type(found).__name__)
+            taken = world.shard.taken(row.id)
+            found = None if taken else world.providers[row.provider].look_up(row.id, row.tries, world.now_s)
+            world.say(me.name, "looks up", row.id, f"try {row.tries}: finds", taken or type(found).__name__)
             yield world.now_s
-            policy, reported = world.plans[row.id].policy, took.mark if took else None
-            verdict = world.rules.resolve(row, reported, found, policy, world.doubts)
-            if world.rules.resolver_has_its_own_clock and age_s < SETTLE_S and not (took or isinstance(found, Sent)):
-                verdict = Wait(LOOK_UP_S)
-            _settle_doubt(world, me, row, took, verdict)
+            policy = world.plans[row.id].policy
+            watched_s = age_s if world.rules.resolver_has_its_own_clock else float("inf")
+            verdict = world.rules.resolve(row, Learnt(taken, found, watched_s), policy, world.doubts)
+            _settle_doubt(world, me, row, verdict)
 
 
-def _settle_doubt(world: World, me: Host, row: Claimed, took: Taken | None, verdict: Resolved | Wait) -> None:
+def _settle_doubt(world: World, me: Host, row: Claimed, verdict: Resolved | Wait) -> None:
     if isinstance(verdict, Wait):
         world.shard.look_again([row.id], [row.token], [verdict.after_s])
         return
-    said = verdict.said if took is None or took.n == row.tries else Unsure("another_try_was_taken")
     flagged = verdict.duplicate_possible
-    settled = Settled(row.id, row.token, row.tries, verdict.to, row.provider, said, duplicate_possible=flagged)
+    settled = Settled(row.id, row.token, row.tries, verdict.to, row.provider, verdict.said, duplicate_possible=flagged)
     if world.settle(me.name, settled) and verdict.how == "policy" and isinstance(verdict.to, Again):
         world.repeats_at[row.id, row.tries + 1] = row.provider
 

@@ -12,7 +12,7 @@ from tidings.domain.catalog import DoubtPolicy
 from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Again, Bury, Dispatch, Finish, Settlement
-from tidings.domain.doubt import Resolved
+from tidings.domain.doubt import Learnt, Resolved
 from tidings.domain.outcome import Outcome, TryLater, TryNext, Unsure
 
 SEEDS = range(6000)
@@ -53,10 +53,10 @@ def numbers_no_try(row: Dispatch, *rest: object) -> Dispatch | None:
     return after and replace(after, tries=max(row.tries, 1))
 
 
-def trusts_absence_at_once(held: Claimed, took: Mark | None, found: Outcome | None, *rest: object) -> object:
-    if isinstance(found, TryNext):
-        held = replace(held, started_at=None)
-    return doubt.resolve(held, took, found, *rest)
+def trusts_absence_at_once(held: Claimed, learnt: Learnt, *rest: object) -> object:
+    if isinstance(learnt.looked_up, TryNext):
+        held, learnt = replace(held, started_at=None), replace(learnt, watched_s=float("inf"))
+    return doubt.resolve(held, learnt, *rest)
 
 
 def buries_without_a_word(*args: object) -> object:
@@ -75,10 +75,8 @@ def forgets_whom_it_tried(*args: object) -> object:
     return verdict
 
 
-def repeats_against_the_policy(
-    held: Claimed, took: Mark | None, found: Outcome | None, policy: object, rules: object
-) -> object:
-    return doubt.resolve(held, took, found, DoubtPolicy.at_least_once, rules)
+def repeats_against_the_policy(held: Claimed, learnt: Learnt, policy: object, rules: object) -> object:
+    return doubt.resolve(held, learnt, DoubtPolicy.at_least_once, rules)
 
 
 def always(age_s: float) -> bool:
@@ -104,7 +102,7 @@ PLANTED = {
     "a doubt that used up its attempts is buried as if it were certain": Rules(resolve=buries_without_a_word),
     "a repeated doubt starts its round anew": Rules(resolve=forgets_whom_it_tried),
     "a code for one time is sent again": Rules(resolve=repeats_against_the_policy),
-    "the resolver trusts a clock that may be stepped": Rules(clock_steps=True),
+    "the resolver trusts a clock that may be stepped": Rules(clock_steps=True, resolver_has_its_own_clock=False),
     "two calls share a number": Rules(mark=numbers_no_try),
     "a late receipt moves the status back": Rules(rise=the_later_word),
 }

@@ -25,7 +25,7 @@ def test_no_schedule_of_crashes_pauses_and_lost_answers_breaks_a_promise():
 
 
 def test_a_resolver_that_waits_by_its_own_clock_survives_a_step_of_the_databases():
-    rules = Rules(clock_steps=True, resolver_has_its_own_clock=True)
+    rules = Rules(clock_steps=True)
     violation = first_violation(range(START, START + SCHEDULES // 6), rules)
     assert violation is None, str(violation)
 

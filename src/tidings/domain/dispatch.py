@@ -86,11 +86,11 @@ def mark(row: Dispatch, token: int, provider: int, now: datetime, reserve_s: flo
 
 
 def holds(row: Dispatch, token: int, n: int, to: Settlement) -> bool:
-    """May this holder settle the row? A late answer still may when it is the one that the doubt is about, and a late
-    "sent" as long as no further try was marked."""
-    if row.tries != n:
-        return False
-    return row.token == token or row.state == State.in_doubt or (isinstance(to, Finish) and to.mark == Mark.sent)
+    """May this holder settle the row? A late answer still may when it is the one that the doubt is about; and "sent"
+    is the truth whoever says it, and about whichever try."""
+    if isinstance(to, Finish) and to.mark == Mark.sent:
+        return True
+    return row.tries == n and (row.token == token or row.state == State.in_doubt)
 
 
 def settle(row: Dispatch, token: int, n: int, to: Settlement, now: datetime) -> Dispatch | None:

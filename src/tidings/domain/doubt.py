@@ -1,6 +1,6 @@
 """What to do about a call that may have gone. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -15,6 +15,8 @@ from tidings.domain.retry import ATTEMPTS_USED
 
 IN_DOUBT: Final = "in_doubt"
 UNRESOLVED: Final = "unresolved"
+ANOTHER_TRY: Final = "another_try"
+_INSTANT_S: Final = 0.001
 How = Literal["receipt", "look_up", "policy"]
 
 
@@ -25,6 +27,15 @@ class Resolved(msgspec.Struct, frozen=True):
     said: Outcome
     how: How
     duplicate_possible: bool = False
+
+
+class Learnt(msgspec.Struct, frozen=True):
+    """What is known of a doubt: the tries that receipts report as ``taken``, what the provider answered, and for how
+    long the resolver has watched on its own clock, because the database's may be set."""
+
+    taken: Collection[int]
+    looked_up: Outcome | None
+    watched_s: float
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -41,16 +52,17 @@ class Doubts(msgspec.Struct, frozen=True):
     schedule_s: Sequence[float]
 
 
-def resolve(
-    held: Claimed, took: Mark | None, looked_up: Outcome | None, policy: DoubtPolicy, rules: Doubts
-) -> Resolved | Wait:
-    """``took`` is what receipts report, ``looked_up`` what the provider answered. Never another provider's turn."""
-    if took is not None:
-        return Resolved(Finish(Mark.sent), Sent("", "receipt"), "receipt")
+def resolve(held: Claimed, learnt: Learnt, policy: DoubtPolicy, rules: Doubts) -> Resolved | Wait:
+    """Receipts first, then the provider's answer, then, once both had their time, the policy. Never another
+    provider's turn."""
+    looked_up = learnt.looked_up
+    if learnt.taken:
+        said = Sent("", "receipt") if held.tries in learnt.taken else Unsure(ANOTHER_TRY, "another try was taken")
+        return Resolved(Finish(Mark.sent), said, "receipt")
     if isinstance(looked_up, Sent):
         return Resolved(Finish(Mark.sent), looked_up, "look_up")
-    left_s = rules.settle_s - _age_s(held.started_at, held.now)
-    if left_s > 0:
+    left_s = rules.settle_s - min(_age_s(held.started_at, held.now), learnt.watched_s)
+    if left_s > _INSTANT_S:
         return Wait(min(left_s, rules.look_up_s) if looked_up else left_s)
     if isinstance(looked_up, TryNext):
         return Resolved(_once_more(held, rules), looked_up, "look_up")

@@ -1,18 +1,18 @@
 """Doubt: what became of calls that may have gone. Receipts first, then the provider, then the category's policy."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tidings.domain import ids
 from tidings.domain.catalog import DoubtPolicy
 from tidings.domain.claimed import Claimed
-from tidings.domain.doubt import Doubts, Resolved, Wait, resolve
+from tidings.domain.doubt import Doubts, Learnt, Resolved, Wait, resolve
 from tidings.domain.events import DoubtResolved
-from tidings.domain.ids import ShardNumber
+from tidings.domain.ids import DeliveryId, ShardNumber
 from tidings.domain.lanes import IN_DOUBT
 from tidings.domain.outcome import Outcome
 from tidings.pipeline.settle import Settle
-from tidings.ports import Catalogs, Dispatches, Emit, Hints, Providers, Receipts, Settled, Taken
+from tidings.ports import Catalogs, Clock, Dispatches, Emit, Hints, Providers, Receipts, Settled
 
 
 @dataclass
@@ -27,8 +27,10 @@ class ResolveDoubt:
     hints: Hints
     emit: Emit
     new_token: Callable[[], int]
+    clock: Clock
     rules: Doubts
     limit: int
+    _watched_since_s: dict[tuple[DeliveryId, int], float] = field(default_factory=dict, init=False)
 
     async def round(self, shard: ShardNumber) -> bool:
         """Looks at the doubts that are due; True when there may be more."""
@@ -36,7 +38,7 @@ class ResolveDoubt:
         if not held:
             return False
         taken = await self.receipts.taken(shard, [one.id for one in held])
-        verdicts = [(one, await self._resolve(one, taken.get(one.id))) for one in held]
+        verdicts = [(one, await self._resolve(one, taken.get(one.id, ()))) for one in held]
         await self._look_again(shard, [(one, verdict) for one, verdict in verdicts if isinstance(verdict, Wait)])
         for one, verdict in verdicts:
             if isinstance(verdict, Resolved):
@@ -45,11 +47,19 @@ class ResolveDoubt:
         self.hints.publish(shard, tuple({one.home for one in held}))
         return len(held) >= self.limit
 
-    async def _resolve(self, held: Claimed, taken: Taken | None) -> Resolved | Wait:
+    async def _resolve(self, held: Claimed, taken: Sequence[int]) -> Resolved | Wait:
         looked_up = None if taken else await self._look_up(held)
         category = self.catalogs().categories_by_id.get(held.category)
         policy = category.doubt_policy if category else DoubtPolicy.at_least_once
-        return resolve(held, taken.mark if taken else None, looked_up, policy, self.rules)
+        verdict = resolve(held, Learnt(taken, looked_up, self._watched_s(held)), policy, self.rules)
+        if isinstance(verdict, Resolved):
+            self._watched_since_s.pop((held.id, held.tries), None)
+        return verdict
+
+    def _watched_s(self, held: Claimed) -> float:
+        """How long this resolver has known of the doubt. One that starts anew gives it the whole time again."""
+        now_s = self.clock.boottime_s()
+        return now_s - self._watched_since_s.setdefault((held.id, held.tries), now_s)
 
     async def _look_up(self, held: Claimed) -> Outcome | None:
         provider = self.providers(held.provider)

@@ -29,6 +29,7 @@ _ACCEPTANCE: Final = (
     "expires_at",
 )
 
+
 class AcceptStore:
     """Implements ``ports.Acceptor``."""
 

@@ -7,7 +7,7 @@ from tidings.domain import ids
 from tidings.domain.delivery import Mark
 from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.outcome import Receipt
-from tidings.ports import Filed, Taken
+from tidings.ports import Filed
 from tidings.storage.shards import Shards
 from tidings.storage.sql import load_statements
 
@@ -47,6 +47,6 @@ class ReceiptStore:
         filed = {(row["id"], row["event_key"]): Filed(row["known"], row["new"], row["resolved"]) for row in found}
         return [filed[reference[0], row.event_key] if reference else _UNREFERENCED for reference, row in named]
 
-    async def taken(self, shard: ShardNumber, deliveries: Sequence[DeliveryId]) -> Mapping[DeliveryId, Taken]:
+    async def taken(self, shard: ShardNumber, deliveries: Sequence[DeliveryId]) -> Mapping[DeliveryId, Sequence[int]]:
         found = await self._durable.fetch(shard, self._sql["taken"], deliveries, *ids.bounds(deliveries))
-        return {row["delivery_id"]: Taken(row["n"], Mark(row["status"])) for row in found}
+        return {row["delivery_id"]: row["tries"] for row in found}

@@ -51,8 +51,9 @@ RETURNING d.id, d.tries;
 
 -- name: settle
 -- What became of a batch of holds, in one commit: the attempts, the deliveries that are done, the dispatches that go or
--- stay. A late answer may still settle what is in doubt about the same try, and a late "sent" as long as no further try
--- was marked. mark NULL: not done, back to state and lane (lane NULL: home). The ids that were still held come back.
+-- stay. A late answer may still settle what is in doubt about the same try; "sent" (10) is the truth whoever says it,
+-- and about whichever try. mark NULL: not done, back to state and lane (lane NULL: home), unless a receipt already said
+-- that an earlier try was taken (10 to 30): then it is done. The ids that were still held come back.
 WITH r AS MATERIALIZED (
     SELECT * FROM unnest(
         $3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[], $9::text[], $10::text[],
@@ -70,24 +71,34 @@ attempts AS (
         message_id = coalesce(excluded.message_id, attempt.message_id), at = now()
     WHERE attempt.outcome <> 'sent'
 ),
+ends AS MATERIALIZED (
+    SELECT id, token, n, mark, reason, address, address_hash FROM r WHERE mark IS NOT NULL
+    UNION ALL
+    SELECT r.id, r.token, r.n, v.status, NULL, r.address, r.address_hash
+    FROM r JOIN delivery v ON v.id = r.id AND v.id BETWEEN $1 AND $2
+    WHERE r.mark IS NULL AND v.status BETWEEN 10 AND 30
+),
 gone AS (
-    DELETE FROM dispatch d USING r
-    WHERE r.mark IS NOT NULL AND d.id = r.id AND d.tries = r.n
-      AND (d.token = r.token OR d.state = 3 OR r.mark = 10)
+    DELETE FROM dispatch d USING ends r
+    WHERE d.id = r.id AND (r.mark = 10 OR (d.tries = r.n AND (d.token = r.token OR d.state = 3)))
     RETURNING d.id, r.mark, r.reason, r.address, r.address_hash
 ),
 kept AS (
     UPDATE dispatch d
     SET state = r.state, lane = coalesce(r.lane, d.home), token = 0, claims = 0, hinted = false,
-        due_at = least(now() + r.after_s * interval '1 second', r.expires_at),
-        spent = d.spent + r.spent, tried = r.tried::smallint[], reason = r.reason, detail = r.why
+        due_at = least(now() + r.after_s * interval '1 second', CASE WHEN r.state = 0 THEN r.expires_at END),
+        tried = CASE WHEN r.state = 0 THEN r.tried::smallint[] ELSE d.tried END,
+        spent = d.spent + r.spent, reason = r.reason, detail = r.why
     FROM r
-    WHERE r.mark IS NULL AND d.id = r.id AND d.tries = r.n AND (d.token = r.token OR d.state = 3)
+    WHERE r.mark IS NULL AND r.id NOT IN (SELECT id FROM ends)
+      AND d.id = r.id AND d.tries = r.n AND (d.token = r.token OR d.state = 3)
     RETURNING d.id, r.duplicate_possible
 ),
 done AS (
+    -- after a try that may have gone and was repeated, a refusal or an expiry (above 30) is not the whole truth
     UPDATE delivery v
-    SET status = greatest(v.status, gone.mark), reason = coalesce(gone.reason, v.reason), finished_at = now(),
+    SET status = greatest(v.status, CASE WHEN v.duplicate_possible AND gone.mark > 30 THEN 5 ELSE gone.mark END),
+        reason = coalesce(gone.reason, v.reason), finished_at = now(),
         address = coalesce(v.address, gone.address), address_hash = coalesce(v.address_hash, gone.address_hash)
     FROM gone
     WHERE v.id = gone.id AND v.id BETWEEN $1 AND $2

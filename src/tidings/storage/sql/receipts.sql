@@ -27,11 +27,19 @@ settled AS (
     RETURNING d.id, d.state, d.provider, d.tries, d.started_at
 ),
 attempts AS (
+    -- of the try that the receipt is about; a doubt about another try stays one, with nothing left to do about it
     INSERT INTO attempt (delivery_id, n, provider, outcome, code, message_id, started_at)
-    SELECT DISTINCT ON (r.id, r.n) r.id, r.n, $4, 'sent', 'receipt', r.message_id, settled.started_at
+    SELECT DISTINCT ON (r.id, r.n) r.id, r.n, $4, 'sent', 'receipt', r.message_id,
+           CASE WHEN r.n = settled.tries THEN settled.started_at END
     FROM settled JOIN best USING (id) JOIN r ON r.id = best.id AND r.n = best.n
     ON CONFLICT (delivery_id, n) DO UPDATE
     SET outcome = 'sent', code = 'receipt', message_id = coalesce(attempt.message_id, excluded.message_id)
+),
+overtaken AS (
+    INSERT INTO attempt (delivery_id, n, provider, outcome, code, started_at)
+    SELECT settled.id, settled.tries, settled.provider, 'unsure', 'another_try', settled.started_at
+    FROM settled JOIN best USING (id) WHERE settled.state = 3 AND settled.tries <> best.n
+    ON CONFLICT (delivery_id, n) DO NOTHING
 ),
 moved AS (
     UPDATE delivery v
@@ -47,7 +55,7 @@ LEFT JOIN filed ON filed.delivery_id = r.id AND filed.event_key = r.event_key
 LEFT JOIN settled ON settled.id = r.id;
 
 -- name: taken
--- What receipts already say about deliveries in doubt.
-SELECT delivery_id, n, max(status) AS status FROM receipt
+-- The tries of deliveries in doubt that receipts report as taken.
+SELECT delivery_id, array_agg(DISTINCT n) AS tries FROM receipt
 WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3 AND status IS NOT NULL
-GROUP BY delivery_id, n;
+GROUP BY delivery_id;
