@@ -134,6 +134,14 @@ async def test_how_long_an_account_pauses_is_a_setting() -> None:
     assert [one.after_s for one in said if isinstance(one, TryLater)] == [7.0, 8.0]
 
 
+@pytest.mark.parametrize("name", ["pause_s", "slow_down_s", "timeout_s", "connect_timeout_s", "connections"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
+def test_a_number_among_the_settings_is_above_0(name: str, value: str) -> None:
+    SendGrid(account(**{name: "2"}))
+    with pytest.raises(ValueError):
+        SendGrid(account(**{name: value}))
+
+
 async def test_a_reference_cannot_be_looked_up() -> None:
     assert await SendGrid(account()).look_up("ref", "ada@example.com", None) is None  # type: ignore[arg-type]
 

@@ -176,7 +176,7 @@ class SendGrid:
         return fault.field, shown[:_DETAIL_LENGTH]
 
 
-def _above_0(settings: Mapping[str, str], name: str, usual_s: float) -> float:
+def _above_0(settings: Mapping[str, str], name: str, usual: float) -> float:
     """Raises ValueError for what is not a number above 0."""
     number = float(settings.get(name, usual))
     if not 0 < number < inf:
