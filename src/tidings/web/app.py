@@ -12,6 +12,7 @@ from tidings.web.auth import authenticate
 from tidings.web.broad import build_broad
 from tidings.web.edge import Edge
 from tidings.web.exchange import (
+    API,
     ClientGone,
     Head,
     Message,
@@ -30,7 +31,6 @@ from tidings.web.receipts import PREFIX as RECEIPTS
 from tidings.web.receipts import TakingReceipts
 from tidings.web.send import Sending
 
-API: Final = "/api/v1"
 _NO_KEY: Final = frozenset({f"{API}/openapi.json"})
 _LARGE: Final = frozenset({f"{API}/users/batch"})
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -79,7 +79,7 @@ class App:
             now_s = edge.clock.now().timestamp()
             state["caller"] = authenticate(edge.catalogs().keys, head.authorization, edge.pepper, now_s)
         body = await self._body(scope, head, receive) if scope["method"] in _WITH_BODY else b""
-        raw = scope["raw_path"].decode("ascii")
+        raw = scope["raw_path"].decode("latin-1")
         try:
             await self._broad({**scope, "path": raw}, replayed(body), _identified(send, head.request_id))
         except Exception as fault:  # the top of a request that FastAPI has answered already

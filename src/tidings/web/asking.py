@@ -62,6 +62,8 @@ class Asking:
     def to(self, asked: Asked, recipient: str | Recipient, wall: Any, at: str) -> Asked:
         """The message to one recipient, who stands at the pointer ``at``. ``wall`` is the request's ``send_at``, which
         may mean the recipient's own zone. Raises Invalid."""
+        if isinstance(recipient, str) and not isinstance(wall, WallTime):
+            return msgspec.structs.replace(asked, user=UserId(recipient))
         if isinstance(recipient, str):
             recipient = Recipient(user=recipient)
         addresses = self._addresses(recipient, at)
@@ -92,9 +94,12 @@ class Asking:
         return category
 
     def _wanted(self, request: NotificationRequest | BatchItem, category: Category) -> tuple[Channel, ...]:
-        if request.channels is None:
-            return tuple(channel for channel in category.channels if channel in self._channels)
-        return tuple(dict.fromkeys(channel_named(name, self._channels) for name in request.channels))
+        if request.channels is not None:
+            return tuple(dict.fromkeys(channel_named(name, self._channels) for name in request.channels))
+        served = tuple(channel for channel in category.channels if channel in self._channels)
+        if not served:
+            raise Invalid("none of the category's channels is served here", pointer="/category", code="unknown_channel")
+        return served
 
     def _check_content(self, content: Content, channels: Iterable[Channel]) -> None:
         for channel in channels:

@@ -13,7 +13,7 @@ from tidings.web.content import Contents
 from tidings.web.dead_letters import DeadLetters
 from tidings.web.docs import page
 from tidings.web.edge import Edge
-from tidings.web.exchange import encoded, problem_headers
+from tidings.web.exchange import API, encoded, problem_headers
 from tidings.web.history import History
 from tidings.web.keys import Keys
 from tidings.web.openapi import with_hot
@@ -22,7 +22,6 @@ from tidings.web.problems import CONTENT_TYPE, KINDS, Problem, SeveralInvalid, p
 from tidings.web.routing import Routing
 from tidings.web.validation import field_errors, no_body, no_such_id
 
-API: Final = "/api/v1"
 _DESCRIPTION: Final = (
     "Says whom to tell what; answers what became of it, and why. Every call needs `Authorization: Bearer td_live_…`; "
     "errors are problems (RFC 9457) with a stable code."
@@ -41,7 +40,7 @@ class Broad(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = with_hot(super().openapi(), API)
+            self.openapi_schema = with_hot(super().openapi())
         return self.openapi_schema
 
 

@@ -70,6 +70,8 @@ class SenderAnswer(Answer):
 
 
 class Contents:
+    """The endpoints of categories, templates and senders."""
+
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
 

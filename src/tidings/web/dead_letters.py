@@ -48,6 +48,8 @@ class Done(Answer):
 
 
 class DeadLetters:
+    """The endpoints of the dead letters."""
+
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
+from tidings.web.exchange import API
 from tidings.web.problems import KINDS
 
 _STYLE: Final = """
@@ -24,7 +25,7 @@ def page(document: Mapping[str, Any]) -> str:
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
             f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>',
             f"<h1>{escape(title)}</h1><p>{escape(document['info']['description'])}</p>",
-            '<p><a href="/api/v1/openapi.json">OpenAPI 3.1</a> · <a href="#problems">Problems</a> · '
+            f'<p><a href="{API}/openapi.json">OpenAPI 3.1</a> · <a href="#problems">Problems</a> · '
             '<a href="#schemas">Schemas</a></p>',
             *_calls(document["paths"]),
             '<h2 id="problems">Problems</h2><dl>',

@@ -18,6 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+API: Final = "/api/v1"
 JSON: Final = b"application/json"
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _RETRY_AFTER_S: Final = (1.0, 4.0)

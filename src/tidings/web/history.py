@@ -18,6 +18,8 @@ from tidings.web.past import Cancelled, Story, Summaries, story, summary
 
 
 class History:
+    """Reading what became of notifications, and cancelling."""
+
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
 

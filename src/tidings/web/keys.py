@@ -38,6 +38,8 @@ class KeyList(Answer):
 
 
 class Keys:
+    """The endpoints of API keys."""
+
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
 

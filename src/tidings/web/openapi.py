@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tidings.web.exchange import API
 from tidings.web.problems import CONTENT_TYPE, KINDS, Problem
 from tidings.web.requests import BatchAnswer, BatchRequest, NotificationAnswer, NotificationRequest
 
@@ -18,7 +19,7 @@ _KEY: Final = {
 _REFUSALS: Final = (400, 401, 403, 408, 409, 413, 415, 422, 500, 503)
 
 
-def with_hot(document: dict[str, Any], api: str) -> dict[str, Any]:
+def with_hot(document: dict[str, Any]) -> dict[str, Any]:
     """The document with the hot endpoints and their schemas in it."""
     types = (NotificationRequest, NotificationAnswer, BatchRequest, BatchAnswer, Problem)
     _, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS + "{name}")
@@ -27,10 +28,10 @@ def with_hot(document: dict[str, Any], api: str) -> dict[str, Any]:
     document["security"] = [{"key": []}]
     paths: dict[str, Any] = document["paths"]
     one = _call("Accept a notification", "NotificationRequest", _either("NotificationAnswer", "BatchAnswer"))
-    paths.setdefault(f"{api}/notifications", {})["post"] = one
+    paths.setdefault(f"{API}/notifications", {})["post"] = one
     batch = _call("Accept many notifications", "BatchRequest", _ref("BatchAnswer"))
-    paths[f"{api}/notifications/batch"] = {"post": batch}
-    paths[f"{api}/receipts/{{provider}}/{{account}}"] = {"post": _receipts()}
+    paths[f"{API}/notifications/batch"] = {"post": batch}
+    paths[f"{API}/receipts/{{provider}}/{{account}}"] = {"post": _receipts()}
     return document
 
 

@@ -72,6 +72,8 @@ IfMatch = Annotated[str | None, Header(description="The ETag of what you have re
 
 
 class Users:
+    """The endpoints of users."""
+
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
 

@@ -51,7 +51,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "idempotency_key_reused": Kind(422, "The idempotency key came before with another body"),
     "not_supported_yet": Kind(422, "This is not supported yet"),
     "internal": Kind(500, "A fault of ours"),
-    "unavailable": Kind(503, "Not certain to be stored"),
+    "unavailable": Kind(503, "A database did not answer in time"),
     "overloaded": Kind(503, "Too much is waiting"),
 }
 _UNLISTED: Final = "invalid"

@@ -8,10 +8,10 @@ from tidings.domain.catalog import Account, Catalog
 from tidings.domain.errors import NotFound, Unavailable
 from tidings.domain.events import ReceiptForged
 from tidings.web.edge import Edge
-from tidings.web.exchange import Head, Receive, Scope, Send, answer_nothing, read_body
+from tidings.web.exchange import API, Head, Receive, Scope, Send, answer_nothing, read_body
 from tidings.web.problems import Forged, Overloaded
 
-PREFIX: Final = "/api/v1/receipts/"
+PREFIX: Final = f"{API}/receipts/"
 
 
 class TakingReceipts:

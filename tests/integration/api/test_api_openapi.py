@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.integration.api.rig import Api
 
 HOT = ("/api/v1/notifications", "/api/v1/notifications/batch")
-EXAMPLES = 12
+EXAMPLES = 25
 
 
 async def test_the_document_is_openapi_3_1_and_describes_the_hot_endpoints(api: Api):
