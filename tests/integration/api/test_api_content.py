@@ -143,3 +143,11 @@ async def test_a_key_gives_no_more_than_it_has(api: Api):
 async def test_what_is_not_there_is_a_404(api: Api, of):
     said = await api.call("GET", named(of))
     assert (said.status, said.code) == (404, "not_found")
+
+
+async def test_settings_that_no_adapter_can_use_are_refused_before_they_are_stored(api: Api):
+    path = named("providers")
+    said = await api.call("PUT", path, {"kind": "sendgrid", "settings": {"api_key": "SG.canary", "url": "ftp://x"}})
+    assert (said.status, said.pointers) == (422, ["/settings"]), said.body
+    assert b"canary" not in said.raw
+    assert (await api.call("GET", path)).status == 404
