@@ -57,10 +57,11 @@ class Accept:
         catalog = self.catalogs()
         planned = [plan(one, now, self.random_bits, self.address_hash) for one in asked]
         futures = [self._gather(catalog.shard(row.slot)).put(row) for row in planned]
-        _, late = await asyncio.wait(futures, timeout=self.limits.deadline_s)
-        for future in late:
-            future.cancel()
-        return [_answer(row, future, now) for row, future in zip(planned, futures, strict=True)]
+        deadline = asyncio.get_running_loop().call_later(self.limits.deadline_s, _give_up, futures)
+        try:
+            return [await _answer(row, future, now) for row, future in zip(planned, futures, strict=True)]
+        finally:
+            deadline.cancel()
 
     async def drain(self) -> None:
         """Returns when every commit under way has ended."""
@@ -114,13 +115,18 @@ def _keys(row: Acceptance) -> Sequence[Hashable]:
     return [(row.tenant, row.user, kind, key) for kind, key in kinds if key is not None]
 
 
-def _answer(row: Acceptance, future: "asyncio.Future[Accepted]", now: datetime) -> Answer | Refusal:
-    if future.cancelled():
-        return Unavailable()
-    fault = future.exception()
-    if isinstance(fault, Refusal):
+def _give_up(futures: Sequence["asyncio.Future[Accepted]"]) -> None:
+    """What is not certain by now is answered with that; a commit that is under way goes on."""
+    for future in futures:
+        if not future.done():
+            future.set_exception(Unavailable())
+
+
+async def _answer(row: Acceptance, future: "asyncio.Future[Accepted]", now: datetime) -> Answer | Refusal:
+    try:
+        accepted = await future
+    except Refusal as fault:
         return fault
-    accepted = future.result()
     if accepted.verdict == Verdict.conflict:
         return KeyReused(pointer="/idempotency_key")
     if accepted.verdict != Verdict.stored:

@@ -38,7 +38,8 @@ class Gather(Generic[T, R]):
         return len(self._waiting)
 
     def put(self, item: T) -> "asyncio.Future[R]":
-        """The future of this item's result. Cancelling it takes the item out, unless its flush has begun."""
+        """The future of this item's result. Who settles it, or cancels it, takes the item out, unless its flush has
+        begun."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._start()
@@ -80,7 +81,7 @@ class Gather(Generic[T, R]):
         batch, later, seen = list[tuple[T, asyncio.Future[R]]](), list[tuple[T, asyncio.Future[R]]](), set[Hashable]()
         while self._waiting and len(batch) < self._most:
             item, future = self._waiting.popleft()
-            if future.cancelled():
+            if future.done():
                 continue
             keys = self._clashes(item)
             if seen.isdisjoint(keys):

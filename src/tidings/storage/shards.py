@@ -38,6 +38,8 @@ AWAY: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # takes no connections
+    asyncpg.InvalidCatalogNameError,
 )
 """The database cannot do its work now. After a broken connection nothing is known about what it was asked last."""
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import re
-import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from random import uniform
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from random import getrandbits, uniform
 from typing import Any, Final
 
 import msgspec
@@ -55,7 +54,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
             case b"x-request-id" if _SANE_ID(value):
                 head.request_id = value.decode()
     if not head.request_id:
-        head.request_id = secrets.token_hex(12)
+        head.request_id = f"{getrandbits(96):024x}"
     return head
 
 
@@ -69,11 +68,26 @@ async def read_body(receive: Receive, head: Head, most_bytes: int, deadline_s: f
     """The whole body. Raises TooLarge before and while reading, TooSlow, ClientGone."""
     if head.content_length > most_bytes:
         raise TooLarge(f"this call takes at most {most_bytes} bytes")
+    return await _within(deadline_s, _read(receive, most_bytes))
+
+
+async def _within(deadline_s: float, reading: Coroutine[Any, Any, bytes]) -> bytes:
+    """Raises TooSlow. As ``asyncio.timeout``, at a tenth of its price: this is on the hot path."""
+    task, late = asyncio.current_task(), False
+
+    def cut_off() -> None:
+        nonlocal late
+        late = task is not None and task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(deadline_s, cut_off)
     try:
-        async with asyncio.timeout(deadline_s):
-            return await _read(receive, most_bytes)
-    except TimeoutError as fault:
-        raise TooSlow from fault
+        return await reading
+    except asyncio.CancelledError:
+        if not late or task is None or task.uncancel() > 0:
+            raise
+        raise TooSlow from None
+    finally:
+        timer.cancel()
 
 
 async def _read(receive: Receive, most_bytes: int) -> bytes:
