@@ -116,7 +116,7 @@ class Webhooks:
     """Calls the address of an account's webhooks, signed with the sandbox's key unless told otherwise."""
 
     def __init__(self, system: System, path: str) -> None:
-        self._key = SigningKey.kept_in(system.data_dir / rundir.SANDBOX_KEY)
+        self.key = SigningKey.kept_in(system.data_dir / rundir.SANDBOX_KEY)
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100))
         self._root = system.url
         self.path = path
@@ -127,7 +127,7 @@ class Webhooks:
         """Body and headers."""
         body = msgspec.json.encode(list(events)) + b"\r\n"
         timestamp = str(int(time.time() if at_s is None else at_s))
-        signature = (key or self._key).sign(timestamp.encode() + body)
+        signature = (key or self.key).sign(timestamp.encode() + body)
         return body, {"Content-Type": "application/json", SIGNATURE: signature, TIMESTAMP: timestamp}
 
     async def post(self, body: bytes, headers: Mapping[str, str], path: str | None = None) -> tuple[int, bytes]:
