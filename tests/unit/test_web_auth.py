@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tidings.domain.catalog import ApiKey
 from tidings.domain.ids import TenantId
 from tidings.domain.keys import make_key
-from tidings.web.auth import SCOPES, authenticate
+from tidings.web.auth import SCOPES, Door
 from tidings.web.problems import ScopeMissing, Unauthorized
 
 PEPPER = b"p" * 32
@@ -16,7 +16,7 @@ KEYS = {MADE.public_id: ApiKey(MADE.public_id, TenantId(7), MADE.digest, frozens
 
 
 def caller(authorization: bytes | None, unix_s: float = 0.0, pepper: bytes = PEPPER):
-    return authenticate(KEYS, authorization, pepper, unix_s)
+    return Door(pepper).admit(KEYS, authorization, unix_s)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
@@ -54,3 +54,11 @@ def test_one_wrong_character_is_enough(at, character):
     if plain != MADE.plain:
         with pytest.raises(Unauthorized):
             caller(f"Bearer {plain}".encode())
+
+
+def test_who_was_let_in_is_forgotten_with_the_keys():
+    door = Door(PEPPER)
+    bearer = b"Bearer " + MADE.plain.encode()
+    assert door.admit(KEYS, bearer, 0.0) == door.admit(KEYS, bearer, 0.0)
+    with pytest.raises(Unauthorized):
+        door.admit({}, bearer, 0.0)

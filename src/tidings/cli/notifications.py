@@ -10,7 +10,7 @@ from rich.live import Live
 
 from tidings.cli.app import DataDir, Failed, Json
 from tidings.cli.client import Client, client
-from tidings.cli.story import told
+from tidings.cli.story import UNFINISHED, told
 
 _LOOK_EVERY_S: Final = 0.1
 _RECEIPT_LOOKS: Final = 50

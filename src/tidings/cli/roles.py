@@ -125,6 +125,7 @@ async def _api(settings: Settings, telemetry: Telemetry, stop: asyncio.Event) ->
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=int(settings.worker.drain_s),
         )

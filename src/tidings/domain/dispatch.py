@@ -93,17 +93,19 @@ def holds(row: Dispatch, token: int, n: int, to: Settlement) -> bool:
     return row.tries == n and (row.token == token or row.state == State.in_doubt)
 
 
-def settle(row: Dispatch, token: int, n: int, to: Settlement, now: datetime) -> Dispatch | None:
-    """The row afterwards, None when it is gone. Call only where ``holds`` is true."""
+def settle(row: Dispatch, to: Settlement, now: datetime, expires_at: datetime | None = None) -> Dispatch | None:
+    """The row afterwards, None when it is gone. Call only where ``holds`` is true. Only what waits for its next try is
+    due no later than it expires: a doubt has its own time, and a dead letter waits for a person."""
     match to:
         case Finish():
             return None
-        case Again():
-            changed = {"state": State.ready, "spent": row.spent + to.spent, "tried": to.tried}
-            lane, after_s = row.home, to.after_s
-        case Doubt():
-            changed, lane, after_s = {"state": State.in_doubt}, IN_DOUBT, to.after_s
+        case Again(after_s=after_s):
+            changed = {"state": State.ready, "lane": row.home, "spent": row.spent + to.spent, "tried": to.tried}
+        case Doubt(after_s=after_s):
+            changed = {"state": State.in_doubt, "lane": IN_DOUBT}
         case Bury():
-            changed, lane, after_s = {"state": State.dead}, DEAD, 0.0
+            changed, after_s = {"state": State.dead, "lane": DEAD}, 0.0
     due_at = now + timedelta(seconds=after_s)
-    return msgspec.structs.replace(row, lane=lane, due_at=due_at, token=0, claims=0, **changed)
+    if isinstance(to, Again) and expires_at is not None:
+        due_at = min(due_at, expires_at)
+    return msgspec.structs.replace(row, due_at=due_at, token=0, claims=0, **changed)

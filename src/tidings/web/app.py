@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from tidings.domain.errors import Refusal
-from tidings.web.auth import authenticate
+from tidings.web.auth import Door
 from tidings.web.broad import build_broad
 from tidings.web.edge import Edge
 from tidings.web.exchange import (
@@ -42,7 +42,8 @@ class App:
     def __init__(self, edge: Edge, broad: FastAPI) -> None:
         self.edge = edge
         self._broad = broad
-        self._sending = Sending(edge)
+        self._door = Door(edge.pepper)
+        self._sending = Sending(edge, self._door)
         self._receipts = TakingReceipts(edge)
         self._hot = {f"{API}/notifications": self._sending.one, f"{API}/notifications/batch": self._sending.batch}
 
@@ -77,7 +78,7 @@ class App:
         if scope["path"].startswith(API) and scope["path"] not in _NO_KEY:
             edge = self.edge
             now_s = edge.clock.now().timestamp()
-            state["caller"] = authenticate(edge.catalogs().keys, head.authorization, edge.pepper, now_s)
+            state["caller"] = self._door.admit(edge.catalogs().keys, head.authorization, now_s)
         body = await self._body(scope, head, receive) if scope["method"] in _WITH_BODY else b""
         raw = scope["raw_path"].decode("latin-1")
         try:

@@ -55,7 +55,7 @@ class Attachment(Asks, frozen=True, kw_only=True):
     object: str | None = None
 
 
-class _Message(Asks, frozen=True, kw_only=True):
+class _Message(Asks, frozen=True, kw_only=True, omit_defaults=True):
     """All of a request but its recipients."""
 
     template: Name | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -12,7 +12,7 @@ from tidings.domain.errors import Invalid, Refusal
 from tidings.domain.history import PastDelivery
 from tidings.domain.ids import NotificationId, TenantId
 from tidings.web.asking import Asking
-from tidings.web.auth import Caller, authenticate
+from tidings.web.auth import Caller, Door
 from tidings.web.edge import Edge
 from tidings.web.exchange import Head, Headers, Receive, Send, answer_json, must_be_json, read_body
 from tidings.web.json_body import read_json
@@ -39,8 +39,9 @@ _KEY_MAX: Final = 255
 class Sending:
     """``one`` and ``batch`` answer an exchange, or raise a Refusal."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, door: Door) -> None:
         self._edge = edge
+        self._door = door
 
     async def one(self, head: Head, receive: Receive, send: Send) -> None:
         caller = self._admit(head)
@@ -49,12 +50,12 @@ class Sending:
         asking, key = self._asking(caller), key_of(head)
         message = asking.message(request)
         if isinstance(request.to, list):
-            asked = _listed(asking, message, request, (key, msgspec.json.decode(body)) if key else None)
+            asked = _listed(asking, message, request, key)
             await answer_json(send, 202, await self._accept_many(caller.tenant, asked, head), head.request_id)
             return
         single = asking.to(message, request.to, request.send_at, "/to")
         if key is not None:
-            single = _keyed(single, key, msgspec.json.decode(body))
+            single = _keyed(single, key, request)
         said = await self._accept_one(single)
         more: Headers = [(b"idempotent-replayed", b"true")] if said.replayed else []
         await answer_json(send, 202, _answer(said, await self._today(caller.tenant, [said])), head.request_id, more)
@@ -73,9 +74,7 @@ class Sending:
     def _admit(self, head: Head) -> Caller:
         """Who asks. What cannot be taken is refused here, before its body is read."""
         edge = self._edge
-        caller = authenticate(
-            edge.catalogs().keys, head.authorization, edge.pepper, edge.clock.now().timestamp()
-        )  # fmt: skip
+        caller = self._door.admit(edge.catalogs().keys, head.authorization, edge.clock.now().timestamp())
         caller.must("send")
         if edge.accept.waiting >= edge.limits.waiting_max:
             raise Overloaded
@@ -140,16 +139,10 @@ def _of_batch(asking: Asking, raw: bytes, key: str | None) -> Asked | Refusal:
     except Refusal as refusal:
         return refusal
     key = item.idempotency_key or key
-    if key is None:
-        return asked
-    plain = msgspec.json.decode(raw)
-    plain.pop("idempotency_key", None)
-    return _keyed(asked, key, plain)
+    return asked if key is None else _keyed(asked, key, msgspec.structs.replace(item, idempotency_key=None))
 
 
-def _listed(
-    asking: Asking, message: Asked, request: NotificationRequest, keyed: tuple[str, Any] | None
-) -> Sequence[Asked | Refusal]:
+def _listed(asking: Asking, message: Asked, request: NotificationRequest, key: str | None) -> Sequence[Asked | Refusal]:
     """One message to each of a list of recipients; a key counts as ``key:index``, each with its own recipient."""
     found = list[Asked | Refusal]()
     for n, recipient in enumerate(request.to if isinstance(request.to, list) else ()):
@@ -158,16 +151,16 @@ def _listed(
         except Refusal as refusal:
             found.append(refusal)
             continue
-        if keyed is not None:
-            key, plain = keyed
-            asked = _keyed(asked, f"{key}:{n}", {**plain, "to": plain["to"][n]})
+        if key is not None:
+            asked = _keyed(asked, f"{key}:{n}", msgspec.structs.replace(request, to=recipient))
         found.append(asked)
     return found
 
 
-def _keyed(asked: Asked, key: str, plain: Any) -> Asked:
-    """``plain`` is the request that the key stands for: its canonical form tells another body apart."""
-    fingerprint = blake2b(_canonical(plain), digest_size=16).digest()
+def _keyed(asked: Asked, key: str, request: NotificationRequest | BatchItem) -> Asked:
+    """``request`` is what the key stands for: its canonical form, without what has its default, tells another body
+    apart."""
+    fingerprint = blake2b(_canonical(request), digest_size=16).digest()
     return msgspec.structs.replace(asked, key=key, fingerprint=fingerprint)
 
 
