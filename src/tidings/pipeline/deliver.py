@@ -7,6 +7,7 @@ on the way is settled with its reason.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import msgspec
@@ -28,6 +29,8 @@ TEMPLATE_ERROR: Final = "template_error"
 TEMPLATE_RESTS: Final = "template_rests"
 """The template brought the renderer down; for a while it is not tried, so that it holds up nobody else."""
 NO_SENDER: Final = "no_sender"
+_CATALOG_LAG: Final = timedelta(seconds=10)
+_LOOK_AGAIN_S: Final = 0.5
 
 
 class DeliverLimits(msgspec.Struct, frozen=True):
@@ -109,7 +112,7 @@ class Deliver:
         """The content as its channel wants it, with the sender it goes out under."""
         sender = sender_of(self.catalogs(), routed.held)
         if sender is None:
-            return Bury(NO_SENDER, f"no sender for {routed.held.channel.name}")
+            return _without_sender(routed.held)
         if rendered.retry_after_s is not None:
             return Again(rendered.retry_after_s, TEMPLATE_RESTS, tried=routed.held.tried)
         if rendered.content is None:
@@ -149,3 +152,10 @@ class Deliver:
             ids, tokens = [one.id for one in untouched], [one.token for one in untouched]
             await self.dispatches.give_back(shard, ids, tokens)
             self.emit(ClaimsGivenBack(len(untouched)))
+
+
+def _without_sender(held: Claimed) -> Again | Bury:
+    """A sender that was made a moment before the notification may not be in this worker's catalog yet."""
+    if held.now - held.created_at < _CATALOG_LAG:
+        return Again(_LOOK_AGAIN_S, NO_SENDER, tried=held.tried)
+    return Bury(NO_SENDER, f"no sender for {held.channel.name}")
