@@ -4,7 +4,7 @@ Each method is one commit, made of the pure functions of the domain. The simulat
 model-based test runs the same calls on real PostgreSQL and compares.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,14 +13,15 @@ import msgspec
 from tidings.domain import dispatch, doubt, retry
 from tidings.domain.delivery import Mark, State, last_word
 from tidings.domain.dispatch import Dispatch, Finish, Settlement
-from tidings.domain.ids import DeliveryId
+from tidings.domain.ids import DeliveryId, parse_reference
 from tidings.domain.lanes import Lane
-from tidings.domain.outcome import Outcome, Sent, Unsure
-from tidings.ports import Marked, Settled
+from tidings.domain.outcome import Outcome, Receipt, Sent, Unsure
+from tidings.ports import Filed, Marked, Settled
 
 LEASE_S: Final = 60.0
 RESERVE_S: Final = 20.0
 FENCE_S: Final = 1.0
+ANOTHER_TRY: Final = Unsure(doubt.ANOTHER_TRY)
 TAKEN: Final = frozenset({Mark.sent, Mark.delivered, Mark.undelivered})
 
 
@@ -35,7 +36,7 @@ class Rules(msgspec.Struct, frozen=True):
     claim: Callable[[Dispatch, int, datetime, float], Dispatch] = dispatch.claim
     mark: Callable[[Dispatch, int, int, datetime, float], Dispatch | None] = dispatch.mark
     holds: Callable[[Dispatch, int, int, Settlement], bool] = dispatch.holds
-    settle: Callable[[Dispatch, int, int, Settlement, datetime], Dispatch | None] = dispatch.settle
+    settle: Callable[[Dispatch, Settlement, datetime, datetime | None], Dispatch | None] = dispatch.settle
     next_step: Callable[..., Settlement] = retry.next_step
     resolve: Callable[..., doubt.Resolved | doubt.Wait] = doubt.resolve
     may_write: Callable[[float], bool] = may_write
@@ -63,7 +64,7 @@ class ShardModel:
         self.rows: dict[DeliveryId, Dispatch] = {}
         self.deliveries: dict[DeliveryId, Delivery] = {}
         self.attempts: dict[tuple[DeliveryId, int], Outcome] = {}
-        self.receipts: dict[DeliveryId, dict[int, Mark]] = {}
+        self.receipts: dict[DeliveryId, dict[tuple[int, str], Mark | None]] = {}
         self.marks: dict[tuple[DeliveryId, int], datetime] = {}
         self.begun_although_known: list[tuple[DeliveryId, int]] = []
 
@@ -71,8 +72,13 @@ class ShardModel:
         self.deliveries[id_] = Delivery()
         self.rows[id_] = Dispatch(id_, home, home, self.now + timedelta(seconds=due_in_s))
 
-    def wait(self, s: float) -> None:
-        self.now += timedelta(seconds=s)
+    def wait(self, ids: Sequence[DeliveryId], waits_s: Sequence[float]) -> None:
+        """Each delivery's own time passes: the instants in its row move back."""
+        for id_, s in zip(ids, waits_s, strict=True):
+            row, by = self.rows.get(id_), timedelta(seconds=s)
+            if row:
+                started_at = row.started_at and row.started_at - by
+                self.rows[id_] = msgspec.structs.replace(row, due_at=row.due_at - by, started_at=started_at)
 
     def due_lanes(self) -> set[Lane]:
         return {row.lane for row in self.rows.values() if row.due_at <= self.now}
@@ -123,41 +129,61 @@ class ShardModel:
         delivery = self.deliveries[settled.id]
         if isinstance(settled.to, Finish):
             self._raise(delivery, last_word(settled.to.mark, delivery.duplicate_possible))
-        delivery.duplicate_possible |= settled.duplicate_possible
-        after = self.rules.settle(row, settled.token, n, settled.to, self.now)
-        self._put(settled.id, None if delivery.mark in TAKEN else after)
+        after = self.rules.settle(row, settled.to, self.now, settled.expires_at)
+        if after is None or delivery.mark in TAKEN:
+            self._end(row, about=n)
+        else:
+            self.rows[settled.id] = after
+            delivery.duplicate_possible |= settled.duplicate_possible
         return True
 
     def _note_attempt(self, id_: DeliveryId, n: int, said: Outcome) -> None:
         if not isinstance(self.attempts.get((id_, n)), Sent):
             self.attempts[id_, n] = said
 
-    def _put(self, id_: DeliveryId, row: Dispatch | None) -> None:
-        if row is None:
-            del self.rows[id_]
-        else:
-            self.rows[id_] = row
+    def _end(self, row: Dispatch, about: int) -> None:
+        """Nothing is left to do. What became of a newer try than that of the news stays open, on record."""
+        del self.rows[row.id]
+        if row.state in (State.inflight, State.in_doubt) and row.tries != about:
+            self.attempts.setdefault((row.id, row.tries), ANOTHER_TRY)
 
     def _raise(self, delivery: Delivery, to: Mark) -> None:
         delivery.mark = self.rules.rise(delivery.mark, to)
         delivery.history.append(delivery.mark)
 
-    def receive(self, id_: DeliveryId, n: int, to: Mark) -> None:
-        """A receipt for try ``n``: the status moves forward, and what a provider took has nothing left to do. A call
-        that is under way keeps its row, so that its own end settles it."""
-        taken = self.receipts.setdefault(id_, {})
-        taken[n] = max(to, taken.get(n, to))
+    def file(self, rows: Iterable[Receipt]) -> list[Filed]:
+        """Receipts whose references name tries of ours."""
+        named = [(parse_reference(row.reference), row) for row in rows]
+        return [
+            self.receive(*reference, Mark[row.status] if row.status else None, row.event_key)
+            for reference, row in named
+            if reference
+        ]
+
+    def receive(self, id_: DeliveryId, n: int, to: Mark | None, event_key: str = "") -> Filed:
+        """A receipt for try ``n``, counted once: the status moves forward, and what a provider took has nothing left to
+        do. A call that is under way keeps its row, so that its own end settles it. ``to`` None says nothing of the
+        status."""
+        known, event = self.receipts.setdefault(id_, {}), (n, event_key or str(to))
+        new = event not in known
+        known.setdefault(event, to)
+        resolved = new and to is not None and self._learn(id_, n, to)
+        return Filed(known=True, new=new, resolved=resolved)
+
+    def _learn(self, id_: DeliveryId, n: int, to: Mark) -> bool:
+        """True when a doubt has ended."""
         self._raise(self.deliveries[id_], to)
-        self._note_attempt(id_, n, Sent("by receipt"))
         row = self.rows.get(id_)
-        if row and row.state != State.inflight:
-            del self.rows[id_]
-            if row.state == State.in_doubt:
-                self.attempts.setdefault((id_, row.tries), Unsure("overtaken_by_receipt"))
+        if row is None or row.state != State.inflight or row.tries != n:
+            self._note_attempt(id_, n, Sent("", "receipt"))
+        if row is None or row.state == State.inflight:
+            return False
+        self._end(row, about=n)
+        return row.state == State.in_doubt
 
     def taken(self, id_: DeliveryId) -> Sequence[int]:
         """The tries that receipts report."""
-        return sorted(self.receipts.get(id_, ()))
+        return sorted({n for (n, _), to in self.receipts.get(id_, {}).items() if to is not None})
 
     def look_again(self, ids: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]) -> None:
         """Doubts that a look did not settle, due again later."""
@@ -176,3 +202,28 @@ class ShardModel:
                 self.rows[id_] = msgspec.structs.replace(
                     row, state=State.ready, token=0, claims=claims, due_at=self.now
                 )
+
+    def cancel(self, ids: Sequence[DeliveryId]) -> list[DeliveryId]:
+        """What had not left, and now never will."""
+        return [id_ for id_ in ids if self._give_up(id_, (State.ready, State.leased), Mark.cancelled)]
+
+    def discard(self, ids: Sequence[DeliveryId]) -> list[DeliveryId]:
+        """Dead letters given up for good."""
+        return [id_ for id_ in ids if self._give_up(id_, (State.dead,), Mark.dead)]
+
+    def _give_up(self, id_: DeliveryId, states: Collection[State], to: Mark) -> bool:
+        row, delivery = self.rows.get(id_), self.deliveries[id_]
+        if row is None or row.state not in states:
+            return False
+        del self.rows[id_]
+        self._raise(delivery, last_word(to, delivery.duplicate_possible))
+        return True
+
+    def replay(self, ids: Sequence[DeliveryId]) -> list[DeliveryId]:
+        """Dead letters back to their lanes, with a fresh schedule."""
+        dead = [row for id_ in ids if (row := self.rows.get(id_)) and row.state == State.dead]
+        for row in dead:
+            self.rows[row.id] = msgspec.structs.replace(
+                row, state=State.ready, lane=row.home, due_at=self.now, token=0, claims=0, spent=0, tried=()
+            )
+        return [row.id for row in dead]

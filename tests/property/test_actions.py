@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
-from actions import ClaimDue, Player, Wait, steps
+from actions import Claim, Player, Wait, rounds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shard_model import Rules, ShardModel
@@ -25,16 +25,18 @@ LANE_OF_STATE = {
     State.dead: DEAD,
 }
 
-sequences = st.builds(lambda seed, length: steps(Random(seed), length), st.integers(0, 2**32), st.integers(1, 60))
+sequences = st.builds(
+    lambda seed, length: rounds(Random(seed), length, len(IDS), [HOME]), st.integers(0, 2**32), st.integers(1, 60)
+)
 many = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 
 def played(sequence, after_each=lambda order, before, model: None, rules=None):
-    model, player = ShardModel(NOW, rules or Rules()), Player(IDS, HOME)
+    model, player = ShardModel(NOW, rules or Rules()), Player(IDS, NOW)
     for id_ in IDS:
         model.accept(id_, HOME)
-    for step in sequence:
-        order, before = player.order(step), dict(model.rows)
+    for round_ in sequence:
+        order, before = player.order(round_), dict(model.rows)
         player.note(order, order.on(model))
         after_each(order, before, model)
     return model
@@ -63,12 +65,11 @@ def test_tries_only_rise_and_only_by_a_mark(sequence):
 @given(sequences)
 def test_only_the_holder_of_a_leased_row_marks_it_and_only_with_time_left(sequence):
     def check(order, before, model):
-        if order.method != "mark":
-            return
-        (id_,), (token,), _ = order.args
-        row = before.get(id_)
-        may = row and row.token == token and row.state == State.leased and (row.due_at - model.now).total_seconds() > 20
-        assert (model.rows.get(id_) != row) == bool(may)
+        for id_, token, _ in order.rows() if order.method == "mark" else ():
+            row = before.get(id_)
+            mine = row and row.token == token and row.state == State.leased
+            may = mine and (row.due_at - model.now).total_seconds() > 20
+            assert (model.rows.get(id_) != row) == bool(may)
 
     played(sequence, check)
 
@@ -89,15 +90,13 @@ def test_a_claim_never_takes_an_in_flight_row_back_into_a_lease(sequence):
 @given(sequences)
 def test_an_answer_changes_a_row_only_for_its_own_try_and_holder_or_doubt_or_because_it_was_sent(sequence):
     def check(order, before, model):
-        if order.method != "settle":
-            return
-        (settled,) = order.args[0]
-        row = before.get(settled.id)
-        if row is None or model.rows.get(settled.id) == row:
-            return
-        sent = isinstance(settled.to, Finish) and settled.to.mark.name == "sent"
-        mine = row.token == settled.token or row.state == State.in_doubt
-        assert sent or (row.tries == settled.n and mine)
+        for (settled,) in order.rows() if order.method == "settle" else ():
+            row = before.get(settled.id)
+            if row is None or model.rows.get(settled.id) == row:
+                continue
+            sent = isinstance(settled.to, Finish) and settled.to.mark == Mark.sent
+            mine = row.token == settled.token or row.state == State.in_doubt
+            assert sent or (row.tries == settled.n and mine)
 
     played(sequence, check)
 
@@ -121,25 +120,37 @@ def test_a_row_goes_only_with_a_last_word_and_stays_after_one_only_for_a_call_un
 
 
 @given(st.integers(0, 2**32))
-def test_the_same_dice_give_the_same_steps(seed):
-    assert steps(Random(seed), 40) == steps(Random(seed), 40)
+def test_the_same_dice_give_the_same_rounds(seed):
+    assert rounds(Random(seed), 40, 3, [HOME]) == rounds(Random(seed), 40, 3, [HOME])
 
 
-def test_random_steps_reach_every_state_and_every_method():
-    states, methods = set(), set()
+def test_random_rounds_reach_every_state_every_end_and_every_method():
+    states, ends, methods = set(), set(), set()
 
     def watch(order, before, model):
         methods.add(order.method)
         states.update(row.state for row in model.rows.values())
+        ends.update(delivery.mark for delivery in model.deliveries.values())
 
-    for seed in range(50):
-        played(steps(Random(seed), 60), watch)
+    for seed in range(100):
+        played(rounds(Random(seed), 60, len(IDS), [HOME]), watch)
     assert states == set(State)
-    assert methods == {"claim", "mark", "settle", "receive", "look_again", "give_back", "wait"}
+    assert ends == set(Mark)
+    assert methods == {
+        "claim",
+        "mark",
+        "settle",
+        "file",
+        "look_again",
+        "give_back",
+        "cancel",
+        "replay",
+        "discard",
+        "wait",
+    }
 
 
-@pytest.mark.parametrize("wait_s, state", [(61.0, State.leased), (5.0, State.leased)])
-def test_a_hold_lasts_for_the_lease_and_then_belongs_to_the_next(wait_s, state):
-    model = played([ClaimDue(parked=False), Wait(wait_s), ClaimDue(parked=False)])
-    assert {row.state for row in model.rows.values()} == {state}
-    assert {row.token for row in model.rows.values()} == {2 if wait_s > 60 else 1}
+@pytest.mark.parametrize("wait_s, holder", [(61.0, 2), (5.0, 1)])
+def test_a_hold_lasts_for_the_lease_and_then_belongs_to_the_next(wait_s, holder):
+    model = played([[Claim((HOME,))], [Wait(number, wait_s) for number in range(len(IDS))], [Claim((HOME,))]])
+    assert {(row.state, row.token) for row in model.rows.values()} == {(State.leased, holder)}
