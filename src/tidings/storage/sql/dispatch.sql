@@ -2,7 +2,7 @@
 
 -- name: claim
 -- One statement for all lanes, a limit for each. An expired in-flight row is not sent again from here: it moves to the
--- in-doubt lane, due at once, for the resolver.
+-- in-doubt lane, due at once, for the resolver. A claim makes no doubt and no dead letter ready to be sent.
 WITH c AS MATERIALIZED (
     SELECT d.id
     FROM unnest($1::smallint[], $2::int[]) AS wanted(lane, n)
@@ -15,7 +15,7 @@ WITH c AS MATERIALIZED (
     ) d
 )
 UPDATE dispatch d
-SET state = CASE WHEN d.state IN (2, 3) THEN 3 ELSE 1 END,
+SET state = CASE d.state WHEN 0 THEN 1 WHEN 2 THEN 3 ELSE d.state END,
     lane = CASE WHEN d.state = 2 THEN 2 ELSE d.lane END,
     claims = d.claims + CASE WHEN d.state = 2 THEN 0 ELSE 1 END,
     due_at = CASE WHEN d.state = 2 THEN now() ELSE now() + $3::float8 * interval '1 second' END,
@@ -72,16 +72,22 @@ attempts AS (
     WHERE attempt.outcome <> 'sent'
 ),
 ends AS MATERIALIZED (
-    SELECT id, token, n, mark, reason, address, address_hash FROM r WHERE mark IS NOT NULL
+    SELECT id, token, n, mark, mark = 10 AS sure, reason, address, address_hash FROM r WHERE mark IS NOT NULL
     UNION ALL
-    SELECT r.id, r.token, r.n, v.status, NULL, r.address, r.address_hash
+    SELECT r.id, r.token, r.n, v.status, false, NULL, r.address, r.address_hash
     FROM r JOIN delivery v ON v.id = r.id AND v.id BETWEEN $1 AND $2
     WHERE r.mark IS NULL AND v.status BETWEEN 10 AND 30
 ),
 gone AS (
     DELETE FROM dispatch d USING ends r
-    WHERE d.id = r.id AND (r.mark = 10 OR (d.tries = r.n AND (d.token = r.token OR d.state = 3)))
-    RETURNING d.id, r.mark, r.reason, r.address, r.address_hash
+    WHERE d.id = r.id AND (r.sure OR (d.tries = r.n AND (d.token = r.token OR d.state = 3)))
+    RETURNING d.id, d.state, d.tries, d.provider, d.started_at, r.n, r.mark, r.reason, r.address, r.address_hash
+),
+overtaken AS (
+    -- a newer try than the one that was taken may have gone too, and perhaps nobody is left to say so
+    INSERT INTO attempt (delivery_id, n, provider, outcome, code, started_at)
+    SELECT id, tries, provider, 'unsure', 'another_try', started_at FROM gone WHERE state IN (2, 3) AND tries <> n
+    ON CONFLICT (delivery_id, n) DO NOTHING
 ),
 kept AS (
     UPDATE dispatch d
