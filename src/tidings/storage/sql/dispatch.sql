@@ -137,9 +137,12 @@ WHERE id = ANY($1::uuid[]) AND state = 4
 RETURNING id;
 
 -- name: discard
+-- Like every end of the work: after a try that may have gone and was repeated, what is left is unknown (5).
 WITH gone AS (DELETE FROM dispatch WHERE id = ANY($1::uuid[]) AND state = 4 RETURNING id, reason),
      done AS (
-         UPDATE delivery v SET status = greatest(v.status, 44), reason = coalesce($4, gone.reason), finished_at = now()
+         UPDATE delivery v
+         SET status = greatest(v.status, CASE WHEN v.duplicate_possible THEN 5 ELSE 44 END),
+             reason = coalesce($4, gone.reason), finished_at = now()
          FROM gone WHERE v.id = gone.id AND v.id BETWEEN $2 AND $3
      )
 SELECT id FROM gone;
@@ -151,7 +154,9 @@ WITH gone AS (
     WHERE v.notification_id = $1 AND v.tenant = $2 AND v.id BETWEEN $3 AND $4 AND d.id = v.id AND d.state IN (0, 1)
     RETURNING d.id
 )
-UPDATE delivery v SET status = greatest(v.status, 42), reason = 'cancelled', finished_at = now()
+UPDATE delivery v
+SET status = greatest(v.status, CASE WHEN v.duplicate_possible THEN 5 ELSE 42 END),
+    reason = 'cancelled', finished_at = now()
 FROM gone WHERE v.id = gone.id AND v.id BETWEEN $3 AND $4
 RETURNING v.id;
 
