@@ -98,7 +98,7 @@ class WorkerSettings(_Group, frozen=True):
     connect_timeout_s: float
     drain_s: float
     quarantine_after_claims: int
-    render_wall_s: float
+    render_cpu_s: float
     render_memory_bytes: int
     retry_schedule_s: tuple[float, ...]
     account_pause_s: float
@@ -107,7 +107,6 @@ class WorkerSettings(_Group, frozen=True):
 class DoubtSettings(_Group, frozen=True):
     settle_s: float
     look_up_s: float
-    at_most_s: float
 
 
 class RelaySettings(_Group, frozen=True):
@@ -353,7 +352,6 @@ def _check(settings: Settings) -> None:
     longest_s = worker.fence_s + worker.provider_timeout_s
     _in_order("worker.fence_s + worker.provider_timeout_s", longest_s, "worker.send_reserve_s", worker.send_reserve_s)
     _in_order("worker.send_reserve_s", worker.send_reserve_s, "worker.lease_s", worker.lease_s)
-    _in_order("doubt.settle_s", settings.doubt.settle_s, "doubt.at_most_s", settings.doubt.at_most_s)
 
 
 def _in_order(low: str, low_s: float, high: str, high_s: float) -> None:

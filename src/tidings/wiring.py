@@ -33,10 +33,11 @@ from tidings.runtime.clock import RandomSource, SystemClock
 from tidings.runtime.faults import kill_once, nowhere
 from tidings.runtime.ops import Check, Ops
 from tidings.runtime.relay import Relay
-from tidings.runtime.renderer import ChildRenderer
+from tidings.runtime.renderer import ChildRenderer, RendererSettings
+from tidings.runtime.renderer_wire import Limits as RenderLimits
 from tidings.runtime.telemetry import Telemetry, adapter_fault, failure
 from tidings.runtime.worker import Worker
-from tidings.settings import Settings, WorkerSettings
+from tidings.settings import Settings, pairs
 from tidings.storage.accepting import AcceptStore
 from tidings.storage.control import Control
 from tidings.storage.dispatches import DispatchStore
@@ -101,7 +102,7 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
         await _loaded(catalog)
         following = asyncio.create_task(catalog.follow())
         stack.callback(following.cancel)
-        live = LiveProviders(catalog, partial(_provider, settings.worker), telemetry.emit)
+        live = LiveProviders(catalog, partial(_provider, settings, catalog), telemetry.emit)
         stack.push_async_callback(live.close)
         yield Core(
             settings=settings,
@@ -119,8 +120,12 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
         )
 
 
-def _provider(usual: WorkerSettings, account: Account) -> Provider:
-    """What an account does not set itself is set for all of them. Raises ValueError."""
+def _provider(settings: Settings, catalog: CatalogCache, account: Account) -> Provider:
+    """What an account does not set itself is set for all of them, and a test tenant's goes to the sandbox whatever it
+    says. Raises ValueError."""
+    usual, forced = settings.worker, dict[str, str]()
+    if catalog().tenants[account.tenant].twin_of is not None:
+        forced = {"url": _sandbox_url(settings, account.kind)}
     common = {
         # As many as there may be calls: one that waits here for its turn outlives its mark.
         "connections": str(usual.concurrency),
@@ -128,13 +133,20 @@ def _provider(usual: WorkerSettings, account: Account) -> Provider:
         "connect_timeout_s": str(usual.connect_timeout_s),
         "pause_s": str(usual.account_pause_s),
     }
-    return providers.build(msgspec.structs.replace(account, settings={**common, **account.settings}))
+    return providers.build(msgspec.structs.replace(account, settings={**common, **account.settings, **forced}))
 
 
-def _flaw(usual: WorkerSettings, account: Account) -> str | None:
+def _sandbox_url(settings: Settings, kind: str) -> str:
+    url = pairs(settings.sandbox_providers).get(kind)
+    if url is None:
+        raise ValueError(f"a test tenant sends to the sandbox only, and there is none for {kind}")
+    return url
+
+
+def _flaw(settings: Settings, catalog: CatalogCache, account: Account) -> str | None:
     """Why no provider can be made of this account."""
     try:
-        _provider(usual, account)
+        _provider(settings, catalog, account)
     except ValueError as fault:
         return str(fault)
     return None
@@ -187,7 +199,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         providers=core.providers,
         kinds={name: kind.channel for name, kind in providers.KINDS.items()},
         channels=core.channels,
-        check_account=partial(_flaw, settings.worker),
+        check_account=partial(_flaw, settings, core.catalog),
         check_template=_renderer(core).check,
         reload=core.catalog.load,
         clock=core.clock,
@@ -201,7 +213,9 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
 
 
 def _renderer(core: Core) -> ChildRenderer:
-    renderer = ChildRenderer(core.control.template_source, core.emit)
+    worker = core.settings.worker
+    limits = RenderLimits(cpu_s=worker.render_cpu_s, memory_bytes=worker.render_memory_bytes)
+    renderer = ChildRenderer(core.control.template_source, core.emit, RendererSettings(limits))
     core.stack.push_async_callback(renderer.close)
     return renderer
 

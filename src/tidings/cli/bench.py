@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import asyncpg
 import msgspec
@@ -23,8 +23,7 @@ from tidings.bench.suite import Bench
 from tidings.bench.system import Refused, System
 from tidings.cli.app import DataDir, Failed, Json, Unreachable
 from tidings.runtime import rundir
-
-DEFAULT_DATA_DIR: Final = Path(".tidings")
+from tidings.settings import current
 
 Batch = Annotated[int, typer.Option("--batch", min=0, max=1000, help="Notifications per request; 0: one, unwrapped.")]
 Repeat = Annotated[int, typer.Option("--repeat", min=1, help="Runs; the figures are their medians.")]
@@ -166,9 +165,10 @@ def ledger(
     as_json: Json = False,
 ) -> None:
     """Compares what was answered, what is on record and what the provider took, and names every difference."""
-    running = rundir.find(data_dir or DEFAULT_DATA_DIR)
+    place = current({"data_dir": data_dir and str(data_dir)}).data_dir
+    running = rundir.find(place)
     if running is None:
-        raise Unreachable(f"nothing runs on {data_dir or DEFAULT_DATA_DIR}: `tidings up` starts it")
+        raise Unreachable(f"nothing runs on {place}: `tidings up` starts it")
     since_ms = 0 if since_s is None else int((time.time() - since_s) * 1000)
     try:
         calls = client_ledger.as_calls(client_ledger.read(client)) if client else None

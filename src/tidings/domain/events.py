@@ -143,12 +143,6 @@ class DeadLettered(Event, frozen=True, gc=False):
     reason: str
 
 
-class Quarantined(Event, frozen=True, gc=False):
-    """Claimed again and again without one try: a delivery that brings its worker down."""
-
-    count: int
-
-
 class ReceiptsFiled(Event, frozen=True, gc=False):
     """``repeated`` were known already; ``unknown`` named no delivery of ours."""
 
@@ -156,13 +150,6 @@ class ReceiptsFiled(Event, frozen=True, gc=False):
     new: int
     repeated: int
     unknown: int
-
-
-class ReceiptsQuarantined(Event, frozen=True, gc=False):
-    """Genuine, but nothing that we can read: kept aside as they came."""
-
-    provider: int
-    count: int
 
 
 class ReceiptForged(Event, frozen=True, gc=False):

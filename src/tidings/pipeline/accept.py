@@ -14,7 +14,7 @@ import msgspec
 from tidings.domain.asked import Answer, Asked, PlannedAnswer
 from tidings.domain.delivery import Status
 from tidings.domain.errors import KeyReused, Refusal, StillCommitting, Unavailable
-from tidings.domain.events import NotificationsAccepted
+from tidings.domain.events import AcceptUncertain, FlushDone, NotificationsAccepted
 from tidings.domain.ids import ShardNumber
 from tidings.domain.notification import Acceptance, Accepted, Verdict
 from tidings.domain.plan import AddressHash, RandomBits, plan
@@ -78,7 +78,9 @@ class Accept:
 
     async def _flush(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> Sequence[Accepted | Exception]:
         self.reach("before_commit")
+        began_s = self.clock.boottime_s()
         accepted = await self._accept(shard, rows)
+        self.emit(FlushDone(len(rows), self.clock.boottime_s() - began_s))
         self.reach("after_commit")
         self._publish(shard, rows)
         self.reach("after_publish")
@@ -101,6 +103,7 @@ class Accept:
                 return [fault]
             return [(await self._accept(shard, [row]))[0] for row in rows]
         except Unavailable as fault:
+            self.emit(AcceptUncertain(len(rows), type(fault.__cause__ or fault).__name__))
             return [fault] * len(rows)
 
     def _publish(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> None:

@@ -98,15 +98,11 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     events.ProviderPaused: _row("warning", Adds("tidings_provider_pauses", "Accounts put to rest", label="code")),
     events.RendererKilled: _row("warning", Adds("tidings_renderer_kills", "Renderers ended", label="reason")),
     events.DeadLettered: _row("warning", Adds("tidings_dead_lettered", "To the dead letters", "count", "reason")),
-    events.Quarantined: _row("error", Adds("tidings_quarantined", "Poison deliveries", "count")),
     events.ReceiptsFiled: _row(
         "debug",
         Adds("tidings_receipts", "Receipts filed", "new"),
         Adds("tidings_receipts_repeated", "Receipts known already", "repeated"),
         Adds("tidings_receipts_unknown", "Receipts that name no delivery of ours", "unknown"),
-    ),
-    events.ReceiptsQuarantined: _row(
-        "warning", Adds("tidings_receipts_quarantined", "Genuine receipts that could not be read", "count")
     ),
     events.ReceiptForged: _row("warning", Adds("tidings_receipts_forged", "Receipt calls with a wrong signature")),
     events.SweepDone: _row(

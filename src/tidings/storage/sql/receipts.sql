@@ -26,19 +26,34 @@ settled AS (
     DELETE FROM dispatch d USING best WHERE d.id = best.id AND d.state <> 2
     RETURNING d.id, d.state, d.provider, d.tries, d.started_at
 ),
+taken AS MATERIALIZED (
+    -- the tries that it is about, unless that call is under way: then its own end says what it heard
+    SELECT DISTINCT ON (f.delivery_id, f.n) f.delivery_id AS id, f.n, r.message_id, d.started_at
+    FROM filed f
+    JOIN r ON r.id = f.delivery_id AND r.event_key = f.event_key
+    LEFT JOIN dispatch d ON d.id = f.delivery_id AND d.tries = f.n
+    WHERE f.status IS NOT NULL AND d.state IS DISTINCT FROM 2 AND NOT EXISTS (
+        SELECT FROM attempt a
+        WHERE a.delivery_id = f.delivery_id AND a.n = f.n AND a.outcome = 'sent' AND a.delivery_id BETWEEN $1 AND $2
+    )
+    ORDER BY f.delivery_id, f.n
+),
 attempts AS (
-    -- of the try that the receipt is about; a doubt about another try stays one, with nothing left to do about it
+    -- a later word on a try: whatever its call heard, it was taken
     INSERT INTO attempt (delivery_id, n, provider, outcome, code, message_id, started_at)
-    SELECT DISTINCT ON (r.id, r.n) r.id, r.n, $4, 'sent', 'receipt', r.message_id,
-           CASE WHEN r.n = settled.tries THEN settled.started_at END
-    FROM settled JOIN best USING (id) JOIN r ON r.id = best.id AND r.n = best.n
+    SELECT id, n, $4, 'sent', 'receipt', message_id, started_at FROM taken
     ON CONFLICT (delivery_id, n) DO UPDATE
     SET outcome = 'sent', code = 'receipt', message_id = coalesce(attempt.message_id, excluded.message_id)
+    WHERE attempt.outcome <> 'sent'
 ),
 overtaken AS (
+    -- a doubt about a try that no receipt names stays one, with nothing left to do about it
     INSERT INTO attempt (delivery_id, n, provider, outcome, code, started_at)
-    SELECT settled.id, settled.tries, settled.provider, 'unsure', 'another_try', settled.started_at
-    FROM settled JOIN best USING (id) WHERE settled.state = 3 AND settled.tries <> best.n
+    SELECT s.id, s.tries, s.provider, 'unsure', 'another_try', s.started_at
+    FROM settled s
+    WHERE s.state = 3 AND NOT EXISTS (
+        SELECT FROM filed f WHERE f.delivery_id = s.id AND f.n = s.tries AND f.status IS NOT NULL
+    )
     ON CONFLICT (delivery_id, n) DO NOTHING
 ),
 moved AS (
