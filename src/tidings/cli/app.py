@@ -16,10 +16,10 @@ from tidings.settings import SettingsError
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "up": "tidings.cli.up:up",
-        "api": "tidings.cli.roles:api",
-        "work": "tidings.cli.roles:work",
-        "relay": "tidings.cli.roles:relay",
-        "sandbox": "tidings.cli.roles:sandbox",
+        "api": "tidings.cli.api:api",
+        "work": "tidings.cli.work:work",
+        "relay": "tidings.cli.relay:relay",
+        "sandbox": "tidings.cli.sandbox:sandbox",
         "migrate": "tidings.cli.migrate:migrate",
         "bootstrap": "tidings.cli.bootstrap:bootstrap",
         "demo": "tidings.cli.demo:demo",

@@ -7,7 +7,6 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from tidings import wiring
 from tidings.cli.app import Config
 from tidings.domain.catalog import Catalog
 from tidings.domain.ids import TenantId
@@ -17,6 +16,7 @@ from tidings.runtime.rundir import API_KEY, RECEIPTS_URLS, SANDBOX_KEY, write_pr
 from tidings.sandbox.app import public_key_base64
 from tidings.settings import Settings, current, pairs
 from tidings.storage.control import Control
+from tidings.wiring.commands import control_of
 
 TENANT: Final = "default"
 TWIN: Final = "default (test)"
@@ -36,7 +36,7 @@ def bootstrap(config: Config = None) -> None:
 
 
 async def _bootstrap(settings: Settings) -> None:
-    async with wiring.control_of(settings) as control:
+    async with control_of(settings) as control:
         catalog = await control.catalog()
         live = await _tenant(control, catalog, TENANT)
         twin = await _tenant(control, catalog, TWIN, twin_of=live)

@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidings import wiring
 from tidings.cli.app import DataDir, Failed, Json
 from tidings.settings import Settings, current
 from tidings.storage.control import ALL_SCOPES
+from tidings.wiring.commands import control_of
 
 keys = typer.Typer(help="Who may call the API.", no_args_is_help=True)
 
@@ -61,12 +61,12 @@ def _settings(data_dir: DataDir) -> Settings:
 
 
 async def _list(settings: Settings) -> list[dict[str, Any]]:
-    async with wiring.control_of(settings) as control:
+    async with control_of(settings) as control:
         return [dict(row) for row in await control.list_keys()]
 
 
 async def _create(settings: Settings, tenant: str, name: str, scopes: list[str]) -> str:
-    async with wiring.control_of(settings) as control:
+    async with control_of(settings) as control:
         tenants = (await control.catalog()).tenants.values()
         found = next((one.id for one in tenants if one.name == tenant), None)
         if found is None:
@@ -75,5 +75,5 @@ async def _create(settings: Settings, tenant: str, name: str, scopes: list[str])
 
 
 async def _revoke(settings: Settings, key: str) -> bool:
-    async with wiring.control_of(settings) as control:
+    async with control_of(settings) as control:
         return await control.delete_key(key)

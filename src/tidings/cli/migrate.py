@@ -7,16 +7,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidings import wiring
 from tidings.cli.app import Config, Json, Unreachable
 from tidings.settings import current
+from tidings.wiring.commands import migrate_all
 
 
 def migrate(config: Config = None, as_json: Json = False) -> None:
     """Apply what is missing. Safe to repeat, and to run from several places at once."""
     settings = current({"config": config})
     try:
-        applied = asyncio.run(wiring.migrate_all(settings))
+        applied = asyncio.run(migrate_all(settings))
     except OSError as fault:
         raise Unreachable(f"a database does not answer: {fault}") from fault
     if as_json:

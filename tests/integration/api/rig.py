@@ -13,7 +13,8 @@ import msgspec
 import uvicorn
 
 from tests.integration.shards import TwoShards, prepare
-from tidings import wiring
+from tidings.wiring.api import build_api
+from tidings.wiring.core import Core, core
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.template import TemplateSource
 from tidings.runtime.telemetry import Telemetry
@@ -50,7 +51,7 @@ class Api:
     url: str
     session: aiohttp.ClientSession
     system: TwoShards
-    core: wiring.Core
+    core: Core
     edge: Edge
     key: str
     other: str
@@ -111,10 +112,10 @@ async def serving(system: TwoShards, keys: tuple[str, str], directory: Path, *ds
         "data_dir": str(directory),
     }
     telemetry = Telemetry("api", "error")
-    async with wiring.core(load(named, {}, directory), telemetry) as core:
-        app, accept, _ = await wiring.build_api(core)
+    async with core(load(named, {}, directory), telemetry) as parts:
+        app, accept, _ = await build_api(parts)
         async with listening(app) as url, aiohttp.ClientSession() as session:
-            yield Api(url, session, system, core, app.edge, *keys)
+            yield Api(url, session, system, parts, app.edge, *keys)
         await accept.drain()
 
 

@@ -19,8 +19,8 @@ filed AS (
     RETURNING delivery_id, event_key, n, status, reason
 ),
 best AS MATERIALIZED (
-    SELECT DISTINCT ON (delivery_id) delivery_id AS id, n, status, reason
-    FROM filed WHERE status IS NOT NULL ORDER BY delivery_id, status DESC
+    SELECT DISTINCT ON (delivery_id) delivery_id AS id, event_key, status, reason
+    FROM filed WHERE status IS NOT NULL ORDER BY delivery_id, status DESC, event_key
 ),
 settled AS (
     DELETE FROM dispatch d USING best WHERE d.id = best.id AND d.state <> 2
@@ -63,10 +63,11 @@ moved AS (
     WHERE v.id = best.id AND v.id BETWEEN $1 AND $2 AND v.status < best.status
 )
 SELECT r.id, r.event_key, known.id IS NOT NULL AS known, filed.event_key IS NOT NULL AS new,
-       settled.state IS NOT DISTINCT FROM 3 AS resolved
+       best.id IS NOT NULL AND settled.state IS NOT DISTINCT FROM 3 AS resolved
 FROM r
 LEFT JOIN known ON known.id = r.id
 LEFT JOIN filed ON filed.delivery_id = r.id AND filed.event_key = r.event_key
+LEFT JOIN best ON best.id = r.id AND best.event_key = r.event_key
 LEFT JOIN settled ON settled.id = r.id;
 
 -- name: taken

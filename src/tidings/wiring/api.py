@@ -1,0 +1,66 @@
+"""The HTTP edge, from settings to an ASGI application."""
+
+from functools import partial
+from typing import Final
+
+from starlette.types import ASGIApp
+
+from tidings.pipeline.accept import Accept, AcceptLimits
+from tidings.pipeline.receipts import FileReceipts
+from tidings.providers import registry as providers
+from tidings.runtime.ops import Ops
+from tidings.runtime.telemetry import failure
+from tidings.storage.accepting import AcceptStore
+from tidings.storage.dispatches import DispatchStore
+from tidings.storage.people import People
+from tidings.storage.queries import Queries
+from tidings.storage.receipts import ReceiptStore
+from tidings.storage.shards import ONE_PLAN, Shards
+from tidings.web.app import build_app
+from tidings.web.edge import Edge, Limits
+from tidings.wiring.core import Core, checks, flaw_of, renderer_of
+
+_SIDE_BY_SIDE: Final = 2
+
+
+async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
+    """The HTTP edge, the acceptor behind it to drain before the end, and the shards it must reach to be ready."""
+    settings, durability = core.settings, core.settings.durability
+    lock_timeout = {"lock_timeout": f"{int(settings.api.lock_timeout_s * 1000)}ms"}
+    side_by_side = settings.api.flushes_side_by_side
+    accepting = await core.shards(side_by_side + 1, durability.accept, {**ONE_PLAN, **lock_timeout})
+    filing = await core.shards(_SIDE_BY_SIDE + 1, durability.receipts, ONE_PLAN)
+    plain = await core.shards(4, durability.accept, {"statement_timeout": "10s"})
+    accept = Accept(
+        acceptor=AcceptStore(accepting, settings.retention.idempotency_s, settings.retention.deduplication_s),
+        hints=core.hints,
+        catalogs=core.catalog,
+        clock=core.clock,
+        emit=core.emit,
+        random_bits=core.random.bits_62,
+        address_hash=core.address_hash,
+        limits=AcceptLimits(settings.api.flush_max, side_by_side, settings.api.deadline_s),
+        reach=core.reach,
+    )
+    edge = Edge(
+        catalogs=core.catalog,
+        accept=accept,
+        file_receipts=FileReceipts(ReceiptStore(filing), core.control.file_stray, core.catalog, core.emit),
+        dispatches=DispatchStore(plain, plain, settings.worker.lease_s, settings.worker.send_reserve_s),
+        queries=Queries(plain, core.catalog),
+        people=People(plain, core.catalog, core.address_hash),
+        control=core.control,
+        providers=core.providers,
+        kinds={name: kind.channel for name, kind in providers.KINDS.items()},
+        channels=core.channels,
+        check_account=partial(flaw_of, settings, core.catalog),
+        check_template=renderer_of(core).check,
+        reload=core.catalog.load,
+        clock=core.clock,
+        pepper=core.secrets.pepper,
+        emit=core.emit,
+        failure=failure,
+        ops=Ops(checks(accepting), core.telemetry.exposition, settings.ops.ready_timeout_s),
+        limits=Limits(settings.api.max_body_bytes, settings.api.max_batch_body_bytes, batch=settings.api.max_batch),
+    )
+    return build_app(edge), accept, accepting

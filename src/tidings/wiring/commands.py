@@ -1,0 +1,37 @@
+"""What commands need of the databases."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from tidings.settings import Settings
+from tidings.storage.control import Control
+from tidings.storage.migrate import make_partitions, migrate
+from tidings.storage.secrets import Secrets
+from tidings.storage.shards import Shards, open_pool
+
+
+async def migrate_all(settings: Settings) -> Mapping[str, Sequence[str]]:
+    """Applies what is missing in the control database and every shard, and spreads the slots on the first run."""
+    applied = {"control": await migrate(settings.control_dsn, "control")}
+    for number, dsn in enumerate(settings.shard_dsns):
+        applied[f"shard {number}"] = await migrate(dsn, "shard")
+    shards = await Shards.open(settings.shard_dsns, 1, {})
+    pool = await open_pool(settings.control_dsn, 1, {})
+    try:
+        for shard in shards.numbers:
+            await make_partitions(shards, shard, settings.relay.partitions_ahead_days)
+        await Control(pool, Secrets(settings.master_key)).spread_slots(len(settings.shard_dsns))
+    finally:
+        await shards.close()
+        pool.terminate()
+    return applied
+
+
+@asynccontextmanager
+async def control_of(settings: Settings) -> AsyncIterator[Control]:
+    """The control database, for commands."""
+    pool = await open_pool(settings.control_dsn, 2, {})
+    try:
+        yield Control(pool, Secrets(settings.master_key))
+    finally:
+        pool.terminate()

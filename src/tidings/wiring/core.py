@@ -1,0 +1,175 @@
+"""What every role has, and the parts that more than one of them uses."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tidings.channels.base import Plugin
+from tidings.channels.registry import build_channels
+from tidings.domain.catalog import Account
+from tidings.domain.ids import TenantId
+from tidings.domain.lanes import Channel
+from tidings.hints.poll import Unwoken, WakeByValkey
+from tidings.pipeline.settle import Settle
+from tidings.ports import Emit, Hints, Provider, Reach
+from tidings.providers import registry as providers
+from tidings.runtime.catalog import CatalogCache, LiveProviders
+from tidings.runtime.clock import RandomSource, SystemClock
+from tidings.runtime.faults import kill_once, nowhere
+from tidings.runtime.ops import Check
+from tidings.runtime.renderer import ChildRenderer, RendererSettings
+from tidings.runtime.renderer_wire import Limits as RenderLimits
+from tidings.runtime.telemetry import Telemetry
+from tidings.settings import Settings, pairs
+from tidings.storage.control import Control
+from tidings.storage.dispatches import DispatchStore
+from tidings.storage.secrets import Secrets
+from tidings.storage.shards import AWAY, Shards, open_pool
+
+_SETTLE_BATCH: Final = 200
+_SIDE_BY_SIDE: Final = 2
+_START_AGAIN_S: Final = 0.5
+
+
+@dataclass
+class Core:
+    """What every role has."""
+
+    settings: Settings
+    telemetry: Telemetry
+    stack: AsyncExitStack
+    secrets: Secrets
+    control: Control
+    catalog: CatalogCache
+    providers: LiveProviders
+    hints: Hints
+    clock: SystemClock
+    random: RandomSource
+    reach: Reach
+    channels: Mapping[Channel, Plugin]
+
+    def address_hash(self, tenant: TenantId, channel: Channel, address: str) -> bytes:
+        """Equal for addresses that reach the same recipient. A channel that is not served has no rules for that."""
+        plugin = self.channels.get(channel)
+        return self.secrets.address_hash(tenant, channel, plugin.same(address) if plugin else address)
+
+    @property
+    def emit(self) -> Emit:
+        return self.telemetry.emit
+
+    async def shards(self, size: int, commit: str, plan: Mapping[str, str]) -> Shards:
+        """Pools whose commits are as durable as ``commit`` (a value of synchronous_commit) says."""
+        dsns = self.settings.shard_dsns
+        shards = await Shards.open(dsns, size, {**plan, "synchronous_commit": commit})
+        self.stack.push_async_callback(shards.close)
+        return shards
+
+
+@asynccontextmanager
+async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False) -> AsyncIterator[Core]:
+    """``listen``: somebody here waits for hints. Waits for the control database when it is not there yet."""
+    async with AsyncExitStack() as stack:
+        secrets = Secrets(settings.master_key)
+        pool = await open_pool(settings.control_dsn, 4, {})
+        stack.callback(pool.terminate)
+        control = Control(pool, secrets)
+        catalog = CatalogCache(control.catalog, control.version, telemetry.emit)
+        await _loaded(catalog)
+        following = asyncio.create_task(catalog.follow())
+        stack.callback(following.cancel)
+        live = LiveProviders(catalog, partial(provider_of, settings, catalog), telemetry.emit)
+        stack.push_async_callback(live.close)
+        yield Core(
+            settings=settings,
+            telemetry=telemetry,
+            stack=stack,
+            secrets=secrets,
+            control=control,
+            catalog=catalog,
+            providers=live,
+            hints=await _hints(settings, stack, listen=listen),
+            clock=SystemClock(),
+            random=RandomSource(),
+            reach=kill_once(Path(settings.test.fault_file)) if settings.test.fault_file else nowhere,
+            channels=build_channels(),
+        )
+
+
+def provider_of(settings: Settings, catalog: CatalogCache, account: Account) -> Provider:
+    """What an account does not set itself is set for all of them, and a test tenant's goes to the sandbox whatever it
+    says. Raises ValueError."""
+    usual, forced = settings.worker, dict[str, str]()
+    if catalog().tenants[account.tenant].twin_of is not None:
+        forced = {"url": _sandbox_url(settings, account.kind)}
+    common = {
+        # As many as there may be calls: one that waits here for its turn outlives its mark.
+        "connections": str(usual.concurrency),
+        "timeout_s": str(usual.provider_timeout_s),
+        "connect_timeout_s": str(usual.connect_timeout_s),
+        "pause_s": str(usual.account_pause_s),
+    }
+    return providers.build(msgspec.structs.replace(account, settings={**common, **account.settings, **forced}))
+
+
+def _sandbox_url(settings: Settings, kind: str) -> str:
+    url = pairs(settings.sandbox_providers).get(kind)
+    if url is None:
+        raise ValueError(f"a test tenant sends to the sandbox only, and there is none for {kind}")
+    return url
+
+
+def flaw_of(settings: Settings, catalog: CatalogCache, account: Account) -> str | None:
+    """Why no provider can be made of this account."""
+    try:
+        provider_of(settings, catalog, account)
+    except ValueError as fault:
+        return str(fault)
+    return None
+
+
+async def _loaded(catalog: CatalogCache) -> None:
+    while True:
+        try:
+            return await catalog.load()
+        except AWAY:
+            await asyncio.sleep(_START_AGAIN_S)
+
+
+async def _hints(settings: Settings, stack: AsyncExitStack, *, listen: bool) -> Hints:
+    if not settings.valkey_url:
+        return Unwoken()
+    hints = WakeByValkey(settings.valkey_url)
+    hints.start(listen=listen)
+    stack.push_async_callback(hints.close)
+    return hints
+
+
+def renderer_of(core: Core) -> ChildRenderer:
+    worker = core.settings.worker
+    limits = RenderLimits(cpu_s=worker.render_cpu_s, memory_bytes=worker.render_memory_bytes)
+    renderer = ChildRenderer(core.control.template_source, core.emit, RendererSettings(limits))
+    core.stack.push_async_callback(renderer.close)
+    return renderer
+
+
+def settle_of(core: Core, dispatches: DispatchStore) -> Settle:
+    lease_s = core.settings.worker.lease_s
+    return Settle(dispatches, core.clock, core.emit, _SETTLE_BATCH, _SIDE_BY_SIDE, patience_s=lease_s)
+
+
+def checks(shards: Shards) -> Mapping[str, Check]:
+    """What ``/readyz`` really tries."""
+
+    def check(shard: int) -> Check:
+        async def answers() -> None:
+            await shards.fetch(shards.numbers[shard], "SELECT 1")
+
+        return answers
+
+    return {f"shard_{shard}": check(shard) for shard in shards.numbers}

@@ -1,0 +1,48 @@
+"""A relay, from settings to one that runs."""
+
+from functools import partial
+from typing import Final
+
+from tidings.domain.doubt import Doubts
+from tidings.pipeline.doubt import ResolveDoubt
+from tidings.pipeline.sweep import Sweep
+from tidings.runtime.relay import Relay
+from tidings.storage.accepting import AcceptStore
+from tidings.storage.dispatches import DispatchStore
+from tidings.storage.migrate import make_partitions
+from tidings.storage.receipts import ReceiptStore
+from tidings.storage.shards import BY_ID, Shards
+from tidings.wiring.core import Core, settle_of
+
+_DOUBTS_TOGETHER: Final = 200
+
+
+async def build_relay(core: Core) -> tuple[Relay, Shards]:
+    """A relay, and the shards it must reach to be ready."""
+    settings = core.settings
+    quick = await core.shards(4, settings.durability.settle, BY_ID)
+    plain = await core.shards(2, settings.durability.settle, {})
+    dispatches = DispatchStore(quick, quick, settings.worker.lease_s, settings.worker.send_reserve_s)
+    doubt = ResolveDoubt(
+        dispatches=dispatches,
+        receipts=ReceiptStore(quick),
+        settle=settle_of(core, dispatches),
+        providers=core.providers,
+        catalogs=core.catalog,
+        hints=core.hints,
+        emit=core.emit,
+        new_token=core.random.token,
+        clock=core.clock,
+        rules=Doubts(settings.doubt.settle_s, settings.doubt.look_up_s, settings.worker.retry_schedule_s),
+        limit=_DOUBTS_TOGETHER,
+    )
+    keys = AcceptStore(plain, settings.retention.idempotency_s, settings.retention.deduplication_s)
+    sweep = Sweep(
+        empty_keys=keys.empty_keys,
+        make_partitions=partial(make_partitions, plain),
+        clock=core.clock,
+        emit=core.emit,
+        keys_batch=settings.relay.keys_empty_batch,
+        ahead_days=settings.relay.partitions_ahead_days,
+    )
+    return Relay(doubt, sweep, core.hints, quick.numbers, core.emit, settings.relay.sweep_s), quick

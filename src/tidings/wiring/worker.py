@@ -1,0 +1,61 @@
+"""A worker, from settings to one that runs."""
+
+from collections.abc import Sequence
+
+from tidings.domain.lanes import Lane, lane_named, sending_lanes
+from tidings.pipeline.deliver import Deliver, DeliverLimits
+from tidings.pipeline.room import Room
+from tidings.pipeline.send import Send, SendLimits
+from tidings.runtime.telemetry import adapter_fault
+from tidings.runtime.worker import Worker
+from tidings.storage.dispatches import DispatchStore
+from tidings.storage.shards import BY_ID, Shards
+from tidings.wiring.core import Core, renderer_of, settle_of
+
+
+async def build_worker(core: Core) -> tuple[Worker, Shards]:
+    """A worker, and the shards it must reach to be ready."""
+    settings, durability = core.settings.worker, core.settings.durability
+    quick = await core.shards(8, durability.claim, BY_ID)
+    durable = await core.shards(4, durability.mark, BY_ID)
+    dispatches = DispatchStore(quick, durable, settings.lease_s, settings.send_reserve_s)
+    settle = settle_of(core, dispatches)
+    send = Send(
+        providers=core.providers,
+        settle=settle,
+        clock=core.clock,
+        emit=core.emit,
+        adapter_fault=adapter_fault,
+        luck=core.random.luck,
+        limits=SendLimits(settings.fence_s, settings.account_pause_s, settings.retry_schedule_s),
+        room=Room(settings.concurrency),
+        reach=core.reach,
+    )
+    deliver = Deliver(
+        dispatches=dispatches,
+        settle=settle,
+        send=send,
+        renderer=renderer_of(core),
+        shapes={name: plugin.shape for name, plugin in core.channels.items()},
+        catalogs=core.catalog,
+        clock=core.clock,
+        emit=core.emit,
+        new_token=core.random.token,
+        limits=DeliverLimits(settings.claim_limit, settings.mark_limit, settings.quarantine_after_claims),
+        reach=core.reach,
+    )
+    worker = Worker(
+        deliver=deliver,
+        hints=core.hints,
+        shards=quick.numbers,
+        lanes=lanes_of(settings.lanes),
+        emit=core.emit,
+        poll_s=settings.poll_s,
+        drain_s=settings.drain_s,
+    )
+    return worker, quick
+
+
+def lanes_of(names: Sequence[str]) -> Sequence[Lane]:
+    """Raises ValueError for a lane that does not exist."""
+    return [lane_named(name) for name in names] or sending_lanes()
