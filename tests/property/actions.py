@@ -227,7 +227,7 @@ class Player:
         if isinstance(first, Claim):
             self.last_token += 1
             return Order("claim", (dict.fromkeys(first.lanes, len(self.ids)), self.last_token))
-        rows = [row for step in round_ if (row := self._row(step)) is not None]
+        rows = list(dict.fromkeys(row for step in round_ if (row := self._row(step)) is not None))
         return Order(_METHODS[type(first)], tuple(map(list, zip(*rows, strict=True)))) if rows else NOTHING
 
     def _row(self, step: Step) -> tuple[Any, ...] | None:

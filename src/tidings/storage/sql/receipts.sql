@@ -23,19 +23,24 @@ best AS MATERIALIZED (
     FROM filed WHERE status IS NOT NULL ORDER BY delivery_id, status DESC, event_key
 ),
 settled AS (
-    DELETE FROM dispatch d USING best WHERE d.id = best.id AND d.state <> 2
-    RETURNING d.id, d.state, d.provider, d.tries, d.started_at
+    DELETE FROM dispatch WHERE id = ANY(ARRAY(SELECT id FROM best)) AND state <> 2
+    RETURNING id, state, provider, tries, started_at
+),
+begun AS MATERIALIZED (
+    SELECT id, tries AS n, state, started_at FROM dispatch WHERE id = ANY($5::uuid[])
+),
+sure AS MATERIALIZED (
+    SELECT delivery_id, n FROM attempt
+    WHERE delivery_id = ANY($5::uuid[]) AND delivery_id BETWEEN $1 AND $2 AND outcome = 'sent'
 ),
 taken AS MATERIALIZED (
-    -- the tries that it is about, unless that call is under way: then its own end says what it heard
-    SELECT DISTINCT ON (f.delivery_id, f.n) f.delivery_id AS id, f.n, r.message_id, d.started_at
+    -- the tries that they are about, but for a call under way: its own end says what it heard
+    SELECT DISTINCT ON (f.delivery_id, f.n) f.delivery_id AS id, f.n, r.message_id, begun.started_at
     FROM filed f
     JOIN r ON r.id = f.delivery_id AND r.event_key = f.event_key
-    LEFT JOIN dispatch d ON d.id = f.delivery_id AND d.tries = f.n
-    WHERE f.status IS NOT NULL AND d.state IS DISTINCT FROM 2 AND NOT EXISTS (
-        SELECT FROM attempt a
-        WHERE a.delivery_id = f.delivery_id AND a.n = f.n AND a.outcome = 'sent' AND a.delivery_id BETWEEN $1 AND $2
-    )
+    LEFT JOIN begun ON begun.id = f.delivery_id AND begun.n = f.n
+    WHERE f.status IS NOT NULL AND begun.state IS DISTINCT FROM 2
+      AND NOT EXISTS (SELECT FROM sure WHERE sure.delivery_id = f.delivery_id AND sure.n = f.n)
     ORDER BY f.delivery_id, f.n
 ),
 attempts AS (
