@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from tidings.cli.app import DataDir, Failed
 from tidings.cli.client import Client, client
@@ -62,7 +62,7 @@ async def _follow(api: Client, ids: list[str]) -> None:
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
-    table = Table("notification", "to", "channel", "status", "tries")
+    table = Table(Column("notification", min_width=36), "to", "channel", "status", "tries", box=None)
     for one in found:
         for delivery in one["deliveries"]:
             table.add_row(

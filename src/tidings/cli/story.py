@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 _COLOURS: Final = {
@@ -33,7 +33,7 @@ def told(one: dict[str, Any]) -> RenderableType:
 
 
 def _deliveries(one: dict[str, Any]) -> Table:
-    table = Table("delivery", "channel", "address", "status", "reason", "tries", box=None, header_style="dim")
+    table = Table(Column("delivery", min_width=36), "channel", "address", "status", "reason", "tries", box=None, header_style="dim")
     for delivery in one["deliveries"]:
         reason = delivery["reason"] or ""
         if delivery["duplicate_possible"]:
