@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tidings.domain.claimed import Claimed
 from tidings.domain.decide import decide
@@ -132,11 +133,26 @@ class Deliver:
                 break
             few, left = left[:places], left[places:]
             try:
-                self.send.start(shard, await self._mark(shard, few), places)
+                going = self._still_open(shard, few)
+                self.send.start(shard, await self._mark(shard, going) if going else (), places)
             except BaseException:
                 self.send.room.give(places)
                 raise
         await self._give_back(shard, [one.routed.held for one in left])
+
+    def _still_open(self, shard: ShardNumber, ready: Sequence[Ready]) -> Sequence[Ready]:
+        """An account that was put to rest since they were routed gets no more calls."""
+        paused_s = self.send.paused_s()
+        if not paused_s:
+            return ready
+        going = list[Ready]()
+        for one in ready:
+            through = route(one.routed.route, one.routed.held.tried, paused_s)
+            if isinstance(through, Through):
+                going.append(replace(one, routed=replace(one.routed, account=through.account)))
+            else:
+                self.settle.untried(shard, one.routed.held, through)
+        return going
 
     async def _mark(self, shard: ShardNumber, few: Sequence[Ready]) -> Sequence[Call]:
         issued_s = self.clock.boottime_s()
