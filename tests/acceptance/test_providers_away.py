@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from tests.acceptance.elsewhere import Provider, attempts, put, routed, until_tried
 from tests.system import SHORT, System, until
 from tests.wire_peer import Talk
+from tidings.bench.ledger import Call
 from tidings.domain.ids import first_at
 
 SCHEDULE_S: Sequence[float] = msgspec.json.decode(SHORT["TIDINGS_WORKER_RETRY_SCHEDULE_S"])
@@ -120,6 +122,28 @@ async def test_an_account_that_is_told_to_slow_down_is_left_alone_and_nothing_is
         for earlier, later in pairwise(story["deliveries"][0]["attempts"]):
             assert gap_s(earlier, later) >= 0.95
     assert system.events("work", "ProviderPaused")
+    await system.check()
+
+
+async def test_an_account_that_is_told_to_slow_down_hears_no_more_than_what_was_under_way(system: System):
+    await system.fault("rate_limit", retry_after_s=4)
+    wanted = [system.wanted() for _ in range(400)]
+    items = [{**body, "idempotency_key": key} for key, body in wanted]
+    _, said, _ = await system.ask("POST", "/notifications/batch", {"notifications": items})
+    system.calls += [
+        Call(f"{body['to']['user']}/{key}", 202, UUID(one["id"]).bytes, 0)
+        for one, (key, body) in zip(said["results"], wanted, strict=True)
+    ]
+
+    async def all_wait() -> bool:
+        return sum(row["reason"] in ("http_429", "provider_paused") for row in await waiting(system)) == len(items)
+
+    await until(all_wait, 20, "everything to wait for the account")
+    calls = (await system.stats())["requests"]
+    assert calls <= 2 * 125, "two workers, each with a hundred calls at once and one batch of marks"
+    await system.heal()
+    await system.settled()
+    assert (await system.stats())["accepted"] == len(items)
     await system.check()
 
 
