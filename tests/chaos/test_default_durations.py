@@ -19,6 +19,7 @@ PER_S = 20
 
 async def test_kills_pauses_and_restarts_with_the_durations_of_a_real_system(tmp_path, figures):
     async with running(tmp_path, settings={}, workers=2) as system:
+        await system.fault("slow", delay_ms=400)
         async with loaded(system, PER_S) as doubts:
             for fault in (blocked, killed, left, paused, database_killed, killed):
                 await asyncio.sleep(random.uniform(2, 4))
