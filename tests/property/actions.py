@@ -243,7 +243,8 @@ class Player:
             case LookAgain(after_s=after_s):
                 return *self._held(step), after_s
             case SettleHold():
-                return (self._settled(step),)
+                settled = self._settled(step)
+                return None if settled.n == 0 and settled.to == Finish(Mark.sent) else (settled,)
             case Receive():
                 return self._received(step)
 
@@ -252,7 +253,7 @@ class Player:
         return self.ids[step.delivery], tokens[-1 - step.hold] if step.hold < len(tokens) else FOREIGN_TOKEN
 
     def _settled(self, step: SettleHold) -> Settled:
-        """A try that was never made has no outcome."""
+        """A try that was never made has no outcome, and was not sent."""
         id_, token = self._held(step)
         n = max(self.tries[id_] - step.tries_ago, 0)
         expires_at = self.now + timedelta(seconds=step.expires_in_s) if step.expires_in_s is not None else None

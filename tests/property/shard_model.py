@@ -124,9 +124,11 @@ class ShardModel:
         n = row.tries if row and self.rules.forgets_its_try else settled.n
         if settled.said is not None:
             self._note_attempt(settled.id, n, settled.said)
-        if row is None or not self.rules.holds(row, settled.token, n, settled.to):
-            return False
         delivery = self.deliveries[settled.id]
+        if row is None or not self.rules.holds(row, settled.token, n, settled.to):
+            if delivery.mark == Mark.unknown and settled.to == Finish(Mark.sent):
+                self._raise(delivery, Mark.sent)
+            return False
         if isinstance(settled.to, Finish):
             self._raise(delivery, last_word(settled.to.mark, delivery.duplicate_possible))
         after = self.rules.settle(row, settled.to, self.now, settled.expires_at)

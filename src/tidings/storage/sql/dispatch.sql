@@ -109,6 +109,12 @@ done AS (
     FROM gone
     WHERE v.id = gone.id AND v.id BETWEEN $1 AND $2
 ),
+late AS (
+    -- a delivery that ended as unknown (5) can still learn that it was sent, as it can from a receipt
+    UPDATE delivery v SET status = r.mark
+    FROM r
+    WHERE r.mark = 10 AND r.id NOT IN (SELECT id FROM gone) AND v.id = r.id AND v.id BETWEEN $1 AND $2 AND v.status = 5
+),
 flagged AS (
     UPDATE delivery v SET duplicate_possible = true
     FROM kept
