@@ -41,6 +41,7 @@ from tidings.bench.ledger import Rules
 async def test_a_lost_answer_is_found_out_from_the_receipt_and_nothing_is_sent_twice(
     system: System, fault: dict[str, Any]
 ):
+    await system.receipts(delay_ms=1200)  # after a second try would have been made
     await system.fault(**fault)
     ids = await asyncio.gather(*(system.send() for _ in range(5)))
     for id_ in ids:
