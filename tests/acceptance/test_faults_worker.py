@@ -88,16 +88,12 @@ async def test_a_worker_that_dies_between_mark_and_write_leaves_a_doubt_that_the
 
 
 async def test_a_worker_that_dies_with_the_answer_in_its_hand_leaves_a_doubt_that_the_receipt_ends(system):
-    system.arm("after_response")
-    ids = await asyncio.gather(*(system.send() for _ in range(60)))
-    await system.fired()
-    assert await standing(system, State.in_doubt, State.inflight) <= CONCURRENCY
-    for id_ in ids:
-        shown = await system.becomes(id_, "delivered")
-        assert not delivery(shown)["duplicate_possible"]
-    report = await system.check()
-    assert report.counts["references_taken"] == len(ids)
-    assert await ended_by_receipt(system)
+    shown = await system.becomes(await killed_at(system, "after_response"), "delivered")
+    await system.settled()
+    shown = await system.get(shown["id"])
+    assert [(one["outcome"], one["code"]) for one in delivery(shown)["attempts"]] == [("sent", "receipt")]
+    assert (delivery(shown)["duplicate_possible"], await times_taken(system, shown)) == (False, 1)
+    await system.check()
 
 
 async def test_without_receipts_such_a_doubt_ends_by_the_policy_and_says_that_it_may_have_come_twice(system):
