@@ -12,15 +12,18 @@ from random import Random
 from typing import Any
 
 import msgspec
-import pytest_asyncio
+import pytest
 
 from tests.integration.storage.model_shard import NOW, Life, ModelShard, Picture, picture_of, some_ids
+from tests.integration.storage.planted import Planted, planted
 from tests.property.actions import Order, Player, rounds
 from tests.property.shard_model import ShardModel
 from tidings.domain.ids import DeliveryId, parse_reference
 from tidings.domain.lanes import Channel, Class, lane_of
 from tidings.domain.outcome import Receipt
 from tidings.ports import Filed, Settled
+from tidings.storage.dispatches import DispatchStore
+from tidings.storage.receipts import ReceiptStore
 
 BOARDS = int(os.environ.get("TIDINGS_MODEL_BOARDS", "12"))
 START = int(os.environ.get("TIDINGS_SEED", "0"))
@@ -33,6 +36,10 @@ class Board(msgspec.Struct, frozen=True):
     deliveries: int
     rounds: int
     singly: bool = False
+
+
+TOGETHER = Board(deliveries=200, rounds=60)
+SINGLY = Board(deliveries=30, rounds=60, singly=True)
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -146,19 +153,73 @@ async def played(shard: ModelShard, order: Order, board: Board) -> Any:
     return [one for single in order.singles() for one in await single.on(shard) or ()]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shard(postgres):
-    async with ModelShard.open(postgres.dsn(await postgres.create_database())) as shard:
-        yield shard
-
-
-async def test_many_rows_at_once_fare_as_the_pure_functions_say(shard):
+async def test_many_rows_at_once_fare_as_the_pure_functions_say(still):
     for seed in range(START, START + BOARDS):
-        difference = await first_difference(shard, seed, Board(deliveries=200, rounds=60))
+        difference = await first_difference(still, seed, TOGETHER)
         assert difference is None, str(difference)
 
 
-async def test_rows_one_by_one_fare_as_they_do_together(shard):
+async def test_rows_one_by_one_fare_as_they_do_together(still):
     for seed in range(START, START + BOARDS // 4):
-        difference = await first_difference(shard, seed, Board(deliveries=30, rounds=60, singly=True))
+        difference = await first_difference(still, seed, SINGLY)
         assert difference is None, str(difference)
+
+
+DISPATCH = {
+    "a finish checks no token": Planted("settle", "gone AS", "d.token = r.token OR d.state = 3", "true"),
+    "a finish checks no try": Planted("settle", "gone AS", "d.tries = r.n AND", ""),
+    "a retry checks no try": Planted("settle", "kept AS", "d.tries = r.n AND", ""),
+    "a retry checks no token": Planted("settle", "kept AS", "d.token = r.token OR d.state = 3", "true"),
+    "a late answer ends no doubt": Planted("settle", "gone AS", "OR d.state = 3", ""),
+    "a late answer retries no doubt": Planted("settle", "kept AS", "OR d.state = 3", ""),
+    "claims are not counted anew": Planted("settle", "kept AS", "claims = 0,", ""),
+    "the later word wins": Planted("settle", "done AS", "greatest(v.status, ", "greatest("),
+    "a refusal hides a possible copy": Planted("settle", "done AS", "v.duplicate_possible AND", "false AND"),
+    "a late sent needs its hold": Planted("settle", "ends AS", "mark = 10 AS sure", "false AS sure"),
+    "what was taken is tried again": Planted("settle", "ends AS", "v.status BETWEEN 10 AND 30", "false"),
+    "a doubt is due by the expiry": Planted(
+        "settle", "kept AS", "CASE WHEN r.state = 0 THEN r.expires_at END", "r.expires_at"
+    ),
+    "a doubt forgets whom it tried": Planted(
+        "settle", "kept AS", "CASE WHEN r.state = 0 THEN r.tried::smallint[] ELSE d.tried END", "r.tried::smallint[]"
+    ),
+    "an expired call is sent again": Planted("claim", "UPDATE", "WHEN 2 THEN 3", "WHEN 2 THEN 1"),
+    "a mark needs no time": Planted(
+        "mark", "UPDATE", "AND d.due_at > now() + $4::float8 * interval '1 second'", "AND $4::float8 > 0"
+    ),
+    "what was marked is given back": Planted("give_back", "UPDATE", "AND d.state = 1", "AND d.state IN (1, 2)"),
+    "what has left is cancelled": Planted("cancel", "DELETE", "d.state IN (0, 1)", "d.state IN (0, 1, 2)"),
+}
+RECEIPTS = {
+    "a receipt ends a call under way": Planted("file", "settled AS", "AND state <> 2", ""),
+    "a receipt moves a status back": Planted("file", "moved AS", "AND v.status < best.status", ""),
+    "a receipt speaks for a call under way": Planted("file", "taken AS", "AND begun.state IS DISTINCT FROM 2", ""),
+}
+
+
+@pytest.mark.parametrize("bug", DISPATCH)
+async def test_the_model_notices_that(still, bug):
+    assert await _noticed(still, still.dispatches, DISPATCH[bug])
+
+
+@pytest.mark.parametrize("bug", RECEIPTS)
+async def test_the_model_notices_of_receipts_that(still, bug):
+    assert await _noticed(still, still.receipts, RECEIPTS[bug])
+
+
+async def _noticed(shard: ModelShard, store: DispatchStore | ReceiptStore, bug: Planted) -> bool:
+    """Within a third of the boards that the real SQL is tried with. What PostgreSQL refuses is no mutation."""
+    with planted(store, bug):
+        for seed in range(START, START + BOARDS // 3):
+            if await first_difference(shard, seed, TOGETHER):
+                return True
+    return False
+
+
+async def test_a_difference_names_its_seed_and_tells_the_life_of_one_delivery(still):
+    with planted(still.dispatches, DISPATCH["a finish checks no token"]):
+        difference = await first_difference(still, START, TOGETHER)
+    told = str(difference).splitlines()
+    assert told[0].startswith(f"seed {START}: after round {len(difference.turns)} the SQL differs")
+    assert any("settle as" in line for line in told)
+    assert [line.split()[1] for line in told[-4:]] == ["model", "SQL", "model", "SQL"]
