@@ -33,7 +33,16 @@ def told(one: dict[str, Any]) -> RenderableType:
 
 
 def _deliveries(one: dict[str, Any]) -> Table:
-    table = Table(Column("delivery", min_width=36), "channel", "address", "status", "reason", "tries", box=None, header_style="dim")
+    table = Table(
+        Column("delivery", min_width=36),
+        "channel",
+        "address",
+        "status",
+        "reason",
+        "tries",
+        box=None,
+        header_style="dim",
+    )
     for delivery in one["deliveries"]:
         reason = delivery["reason"] or ""
         if delivery["duplicate_possible"]:
