@@ -51,7 +51,9 @@ async def test_a_receipt_that_comes_before_the_answer_is_kept_and_counts(system:
     for id_ in ids:
         story = await system.get(id_)
         assert story["status"] == "delivered"
-        assert attempts(story) == [("sent", "accepted") if fault == "slow" else ("unsure", "timeout")]
+        said = {("sent", "accepted")} if fault == "slow" else {("unsure", "timeout"), ("sent", "receipt")}
+        assert len(attempts(story)) == 1
+        assert set(attempts(story)) <= said
         assert sorted(await filed(system, id_)) == ["delivered", "processed"]
     assert (await system.stats())["accepted"] == 5
     await system.check()
