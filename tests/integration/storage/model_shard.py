@@ -42,7 +42,7 @@ WAIT = """
 UPDATE dispatch d SET due_at = d.due_at - s * interval '1 second', started_at = d.started_at - s * interval '1 second'
 FROM unnest($1::uuid[], $2::float8[]) AS waited(id, s) WHERE d.id = waited.id
 """
-CLEAR = ("dispatch", "attempt", "receipt", "delivery", "notification")
+CLEAR = ("dispatch", "attempt", "receipt", "delivery", "notification", "accept_key")
 
 
 class Life(msgspec.Struct, frozen=True):
