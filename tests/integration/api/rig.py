@@ -13,8 +13,6 @@ import msgspec
 import uvicorn
 
 from tests.integration.shards import TwoShards, prepare
-from tidings.wiring.api import build_api
-from tidings.wiring.core import Core, core
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.template import TemplateSource
 from tidings.runtime.telemetry import Telemetry
@@ -22,6 +20,8 @@ from tidings.settings import load
 from tidings.storage.control import Control
 from tidings.web.app import build_app
 from tidings.web.edge import Edge
+from tidings.wiring.api import build_api
+from tidings.wiring.core import Core, core
 
 WELCOME = TemplateSource(subject="Order {{ order }}", text="Hello, it is {{ order }}.")
 
