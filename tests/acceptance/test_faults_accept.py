@@ -69,19 +69,32 @@ async def test_what_an_api_committed_before_it_died_is_sent_within_five_seconds(
 @asynccontextmanager
 async def standby_missing(system: System):
     """Every commit that must be on two machines waits, and nobody is there to confirm it."""
-    connection = await asyncpg.connect(system.dsns[0])
+    connection, probe = await asyncpg.connect(system.dsns[0]), await asyncpg.connect(system.dsns[0])
+    probing = None
     try:
         await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
         await connection.execute("SELECT pg_reload_conf()")
+
+        async def in_force() -> bool:
+            nonlocal probing
+            if probing is None or probing.done():
+                probing = asyncio.create_task(probe.execute("SELECT pg_logical_emit_message(true, 'tidings', '')"))
+            return await waiting(connection, "%pg_logical_emit_message%") > 0
+
+        await until(in_force, 20, "commits to wait for a standby")
         yield connection
     finally:
         await connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
         await connection.execute("SELECT pg_reload_conf()")
+        await asyncio.gather(*filter(None, [probing]))
         await connection.close()
+        await probe.close()
 
 
-WAITING = """SELECT count(*) FROM pg_stat_activity
-             WHERE wait_event = 'SyncRep' AND application_name = 'tidings' AND query LIKE '%accept_key%'"""
+async def waiting(connection: asyncpg.Connection, query: str = "%accept_key%") -> int:
+    return await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE $1", query
+    )
 
 
 class Impatient:
@@ -120,17 +133,13 @@ async def test_a_client_that_goes_away_during_the_commit_cancels_nothing_and_its
         await impatient.leave()
         status, said, _ = await system.post(key, body)
         assert status in (409, 503), said
-        assert await waiting(connection)
+        assert await waiting(connection) == 1
     id_, headers = await system.insist(key, body)
     assert headers.get("Idempotent-Replayed") == "true"
     await system.becomes(id_, "delivered")
     assert await rows_of(system, key) == 1
     assert not re.search("canceling wait|due to user request", system.logs("postgres"))
     await system.check()
-
-
-async def waiting(connection: asyncpg.Connection) -> int:
-    return await connection.fetchval(WAITING)
 
 
 async def test_of_two_requests_with_one_key_at_one_instant_both_get_the_same_notification(system):
