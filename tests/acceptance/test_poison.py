@@ -113,7 +113,7 @@ async def test_a_template_that_does_not_compile_is_refused_when_it_is_saved(syst
 
 
 async def test_a_sender_made_a_moment_ago_can_be_sent_from(system: System):
-    for _ in range(5):
+    for _ in range(3):
         name = f"shop-{uuid.uuid4().hex[:8]}"
         await put(system, f"/senders/{name}", {"channels": {"email": {"email": f"{name}@example.com"}}})
         id_ = await system.send(sender=name)
