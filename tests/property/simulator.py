@@ -195,7 +195,7 @@ def _is_stopped(world: World, me: Host, held: Claimed) -> bool:
 
 
 def _pick(held: Claimed) -> int:
-    through = route(ROUTE, held.tried, {})
+    through = route(ROUTE, held.tried, {}, held.age_s)
     assert isinstance(through, Through)
     return through.account
 

@@ -10,6 +10,7 @@ import uvicorn
 
 from tidings.cli.app import Config
 from tidings.cli.role import OpsPort, run_role, serving_ops
+from tidings.runtime.http import BoundedProtocol
 from tidings.runtime.telemetry import Telemetry
 from tidings.settings import Settings
 from tidings.wiring.api import build_api
@@ -41,7 +42,7 @@ async def _api(settings: Settings, telemetry: Telemetry, stop: asyncio.Event) ->
             app,
             host=settings.api.host,
             port=settings.api.port,
-            http="httptools",
+            http=BoundedProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -44,3 +44,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     locale: str | None
     created_at: datetime
     expires_at: datetime | None
+
+    @property
+    def age_s(self) -> float:
+        """Seconds from the accept to the claim."""
+        return (self.now - self.created_at).total_seconds()

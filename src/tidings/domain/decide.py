@@ -1,5 +1,6 @@
 """Whether a claimed delivery is sent, decided at the last moment on the database's clock. Pure."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from tidings.domain.claimed import Claimed
@@ -10,6 +11,23 @@ EXPIRED: Final = "expired"
 SUPPRESSED: Final = "suppressed"
 NO_ADDRESS: Final = "no_address"
 QUARANTINED: Final = "quarantined"
+
+
+def company(
+    held: Sequence[Claimed], most: int, quarantine_after_claims: int
+) -> tuple[Sequence[Claimed], Sequence[Claimed]]:
+    """Those of a claim that are served together, and those that go back for a later one.
+
+    One that comes back from a hold that ended without a word may have ended its worker. It is served in ever smaller
+    company, and alone before it is quarantined, so that it takes nobody along.
+    """
+    worst = max(one.claims for one in held)
+    if worst == 1:
+        return held, ()
+    places = 1 if worst >= quarantine_after_claims else max(1, most >> 3 * (worst - 1))
+    together = [one for one in held if one.claims == worst][:places]
+    chosen = {one.id for one in together}
+    return together, [one for one in held if one.id not in chosen]
 
 
 def decide(held: Claimed, quarantine_after_claims: int) -> Settlement | None:

@@ -9,7 +9,7 @@ from tidings.domain.dispatch import Again
 
 NO_ROUTE: Final = "no_route"
 PAUSED: Final = "provider_paused"
-_NO_ROUTE_WAIT_S: Final = 60.0
+_NO_ROUTE_WAITS_S: Final = (0.5, 60.0)
 
 
 class Through(msgspec.Struct, frozen=True, gc=False):
@@ -18,14 +18,18 @@ class Through(msgspec.Struct, frozen=True, gc=False):
     account: int
 
 
-def route(accounts: Sequence[int], tried: Sequence[int], paused_s: Mapping[int, float]) -> Through | Again:
+def route(
+    accounts: Sequence[int], tried: Sequence[int], paused_s: Mapping[int, float], age_s: float
+) -> Through | Again:
     """The first account of the route that is neither tried in this round nor paused.
 
-    ``paused_s``: how many seconds longer an account must wait. Waiting for one uses up no attempt.
+    ``paused_s``: how many seconds longer an account must wait. ``age_s`` is the notification's: a route may have been
+    made a moment before it, so a young one looks again soon. Waiting uses up no attempt.
     """
     open_ = [account for account in accounts if account not in tried] or list(accounts)
     if not open_:
-        return Again(_NO_ROUTE_WAIT_S, NO_ROUTE, tried=tuple(tried))
+        soon_s, late_s = _NO_ROUTE_WAITS_S
+        return Again(min(max(age_s, soon_s), late_s), NO_ROUTE, tried=tuple(tried))
     for account in open_:
         if paused_s.get(account, 0.0) <= 0:
             return Through(account)

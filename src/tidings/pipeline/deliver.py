@@ -7,14 +7,13 @@ on the way is settled with its reason.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
 from tidings.domain.claimed import Claimed
-from tidings.domain.decide import decide
+from tidings.domain.decide import company, decide
 from tidings.domain.dispatch import Again, Bury
 from tidings.domain.errors import TemplateFault, Unavailable
 from tidings.domain.events import BatchClaimed, ClaimsGivenBack
@@ -30,7 +29,7 @@ TEMPLATE_ERROR: Final = "template_error"
 TEMPLATE_RESTS: Final = "template_rests"
 """The template brought the renderer down; for a while it is not tried, so that it holds up nobody else."""
 NO_SENDER: Final = "no_sender"
-_CATALOG_LAG: Final = timedelta(seconds=10)
+_CATALOG_LAG_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.5
 
 
@@ -67,14 +66,16 @@ class Deliver:
             return False
         self.reach("after_claim")
         self.emit(BatchClaimed(len(held), self.clock.boottime_s() - began_s))
-        routed = self._route(shard, self._decide(shard, held))
+        together, later = company(held, self.limits.claim, self.limits.quarantine_after_claims)
+        await self._give_back(shard, later)
+        routed = self._route(shard, self._decide(shard, together))
         try:
             ready = await self._render(shard, routed)
         except Unavailable:
             await self._give_back(shard, [one.held for one in routed])
             raise
         await self._start(shard, ready)
-        return len(held) >= limit
+        return len(held) >= limit or bool(later)
 
     def _decide(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Claimed]:
         going = list[Claimed]()
@@ -90,7 +91,7 @@ class Deliver:
         routes, paused_s, going = self.catalogs().routes, self.send.paused_s(), list[Routed]()
         for one in held:
             accounts = routes.get((one.tenant, one.channel), ())
-            through = route(accounts, one.tried, paused_s)
+            through = route(accounts, one.tried, paused_s, one.age_s)
             if isinstance(through, Through):
                 going.append(Routed(one, through.account, accounts))
             else:
@@ -147,11 +148,12 @@ class Deliver:
             return ready
         going = list[Ready]()
         for one in ready:
-            through = route(one.routed.route, one.routed.held.tried, paused_s)
+            held = one.routed.held
+            through = route(one.routed.route, held.tried, paused_s, held.age_s)
             if isinstance(through, Through):
                 going.append(replace(one, routed=replace(one.routed, account=through.account)))
             else:
-                self.settle.untried(shard, one.routed.held, through)
+                self.settle.untried(shard, held, through)
         return going
 
     async def _mark(self, shard: ShardNumber, few: Sequence[Ready]) -> Sequence[Call]:
@@ -172,6 +174,6 @@ class Deliver:
 
 def _without_sender(held: Claimed) -> Again | Bury:
     """A sender that was made a moment before the notification may not be in this worker's catalog yet."""
-    if held.now - held.created_at < _CATALOG_LAG:
+    if held.age_s < _CATALOG_LAG_S:
         return Again(_LOOK_AGAIN_S, NO_SENDER, tried=held.tried)
     return Bury(NO_SENDER, f"no sender for {held.channel.name}")
