@@ -147,7 +147,7 @@ async def test_a_worker_that_was_blocked_for_longer_than_the_fence_writes_nothin
 async def test_a_pause_beyond_the_lease_under_load_repeats_nothing(system):
     await system.fault("slow", delay_ms=300)
     load = asyncio.create_task(system.load(40, LEASE_S + 1))
-    await until(lambda: standing(system, State.inflight), 20, "calls under way")
+    await until(lambda: system.took(30), 20, "calls under way in both workers")
     system.signal("worker", SIGSTOP)
     await asyncio.sleep(1.3 * LEASE_S)
     system.wake()
