@@ -5,9 +5,10 @@ compared: the rows, the deliveries, the attempts, and what the call returned. ``
 plays more of them, and ``TIDINGS_SEED=n`` begins elsewhere.
 """
 
+import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -16,11 +17,13 @@ import pytest
 
 from tests.integration.storage.model_shard import NOW, Life, ModelShard, Picture, picture_of, some_ids
 from tests.integration.storage.planted import Planted, planted
-from tests.property.actions import Order, Player, rounds
+from tests.property.actions import Order, Player, receipt, rounds
 from tests.property.shard_model import ShardModel
+from tidings.domain.delivery import Mark
+from tidings.domain.dispatch import Finish
 from tidings.domain.ids import DeliveryId, parse_reference
 from tidings.domain.lanes import Channel, Class, lane_of
-from tidings.domain.outcome import Receipt
+from tidings.domain.outcome import Receipt, Sent
 from tidings.ports import Filed, Settled
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.receipts import ReceiptStore
@@ -223,3 +226,22 @@ async def test_a_difference_names_its_seed_and_tells_the_life_of_one_delivery(st
     assert told[0].startswith(f"seed {START}: after round {len(difference.turns)} the SQL differs")
     assert any("settle as" in line for line in told)
     assert [line.split()[1] for line in told[-4:]] == ["model", "SQL", "model", "SQL"]
+
+
+async def test_answers_and_receipts_of_the_same_deliveries_never_lock_each_other_out(still):
+    for delay_ms in range(60):
+        ids = some_ids(200)
+        await still.clear()
+        await still.accept(dict.fromkeys(ids, HOMES[0]))
+        await still.claim({HOMES[0]: 200}, 1)
+        await still.mark(ids, [1] * 200, [1] * 200)
+        answers = [Settled(id_, 1, 1, Finish(Mark.sent), 1, Sent("m")) for id_ in reversed(ids)]
+        receipts = [receipt(id_, 1, Mark.delivered) for id_ in ids]
+        await asyncio.gather(still.settle(answers), _later(delay_ms % 20 / 2000, still.file, receipts))
+        assert {life.mark for life in (await still.picture(ids)).values()} == {Mark.delivered}
+
+
+async def _later(delay_s: float, call: Callable[..., Awaitable[object]], *args: object) -> object:
+    """Each time it meets another moment of what runs beside it."""
+    await asyncio.sleep(delay_s)
+    return await call(*args)

@@ -62,6 +62,7 @@ WITH r AS MATERIALIZED (
     ) AS r(id, token, n, provider, outcome, code, detail, message_id,
            started_at, took_ms, mark, reason, address, address_hash, state,
            lane, after_s, expires_at, spent, tried, duplicate_possible, why)
+    ORDER BY id  -- as receipts come, so that the two never lock rows in opposite order
 ),
 attempts AS (
     INSERT INTO attempt (delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms)
