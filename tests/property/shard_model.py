@@ -130,7 +130,7 @@ class ShardModel:
                 self._raise(delivery, Mark.sent)
             return False
         if isinstance(settled.to, Finish):
-            self._raise(delivery, last_word(settled.to.mark, delivery.duplicate_possible))
+            self._raise(delivery, last_word(settled.to.mark, delivery.duplicate_possible or delivery.mark in TAKEN))
         after = self.rules.settle(row, settled.to, self.now, settled.expires_at)
         if after is None or delivery.mark in TAKEN:
             self._end(row, about=n)

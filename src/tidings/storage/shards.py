@@ -19,12 +19,16 @@ ONE_PLAN: Final[Mapping[str, str]] = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
-BY_ID: Final[Mapping[str, str]] = {
-    # Statements on the hot rows touch a few by id, or walk an index from its head. Statistics of a queue are always out
-    # of date, so the planner is left no other plan.
+FEW_OF_MANY: Final[Mapping[str, str]] = {
+    # Few rows by id of tables that may have been empty when the plan was made: never a scan.
     **ONE_PLAN,
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
+}
+BY_ID: Final[Mapping[str, str]] = {
+    # Statements on the hot rows touch a few by id, or walk an index from its head. Statistics of a queue are always out
+    # of date, so the planner is left no other plan.
+    **FEW_OF_MANY,
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }

@@ -15,7 +15,7 @@ from tidings.storage.dispatches import DispatchStore
 from tidings.storage.people import People
 from tidings.storage.queries import Queries
 from tidings.storage.receipts import ReceiptStore
-from tidings.storage.shards import ONE_PLAN, Shards
+from tidings.storage.shards import FEW_OF_MANY, ONE_PLAN, Shards
 from tidings.web.app import build_app
 from tidings.web.edge import Edge, Limits
 from tidings.wiring.core import Core, checks, flaw_of, renderer_of
@@ -29,7 +29,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
     lock_timeout = {"lock_timeout": f"{int(settings.api.lock_timeout_s * 1000)}ms"}
     side_by_side = settings.api.flushes_side_by_side
     accepting = await core.shards(side_by_side + 1, durability.accept, {**ONE_PLAN, **lock_timeout})
-    filing = await core.shards(_SIDE_BY_SIDE + 1, durability.receipts, ONE_PLAN)
+    filing = await core.shards(_SIDE_BY_SIDE + 1, durability.receipts, FEW_OF_MANY)
     plain = await core.shards(4, durability.accept, {"statement_timeout": "10s"})
     accept = Accept(
         acceptor=AcceptStore(accepting, settings.retention.idempotency_s, settings.retention.deduplication_s),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tidings.domain.lanes import Lane, lane_named, sending_lanes
+from tidings.domain.lanes import Lane, lane_name, lane_named, sending_lanes
 from tidings.pipeline.deliver import Deliver, DeliverLimits
 from tidings.pipeline.room import Room
 from tidings.pipeline.send import Send, SendLimits
@@ -58,4 +58,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
 
 def lanes_of(names: Sequence[str]) -> Sequence[Lane]:
     """Raises ValueError for a lane that does not exist."""
-    return [lane_named(name) for name in names] or sending_lanes()
+    lanes = [lane_named(name) for name in names] or sending_lanes()
+    if parked := [lane_name(lane) for lane in lanes if lane not in sending_lanes()]:
+        raise ValueError(f"{', '.join(parked)} holds parked work, which no worker serves")
+    return lanes

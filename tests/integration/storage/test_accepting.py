@@ -143,7 +143,8 @@ async def test_a_later_send_is_scheduled_and_expiry_counts_from_it(two):
     row = asked(two, "u10", send_at=at, expires_after_s=60.0)
     await accept(two, row)
     (found,) = await two.rows(
-        "SELECT due_at, hinted, expires_at FROM dispatch JOIN delivery v USING (id) JOIN notification n ON n.id = v.notification_id WHERE n.id = $1",
+        "SELECT due_at, hinted, expires_at FROM dispatch JOIN delivery v USING (id) "
+        "JOIN notification n ON n.id = v.notification_id WHERE n.id = $1",
         row.id,
     )
     assert found["due_at"] == at and not found["hinted"]

@@ -177,7 +177,7 @@ DISPATCH = {
     "a late answer retries no doubt": Planted("settle", "kept AS", "OR d.state = 3", ""),
     "claims are not counted anew": Planted("settle", "kept AS", "claims = 0,", ""),
     "the later word wins": Planted("settle", "done AS", "greatest(v.status, ", "greatest("),
-    "a refusal hides a possible copy": Planted("settle", "done AS", "v.duplicate_possible AND", "false AND"),
+    "a refusal hides a possible copy": Planted("settle", "done AS", "v.duplicate_possible OR", "false OR"),
     "a late sent needs its hold": Planted("settle", "ends AS", "mark = 10 AS sure", "false AS sure"),
     "what was taken is tried again": Planted("settle", "ends AS", "v.status BETWEEN 10 AND 30", "false"),
     "a doubt is due by the expiry": Planted(

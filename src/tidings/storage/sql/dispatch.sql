@@ -102,9 +102,10 @@ kept AS (
     RETURNING d.id, r.duplicate_possible
 ),
 done AS (
-    -- after a try that may have gone and was repeated, a refusal or an expiry (above 30) is not the whole truth
+    -- after a try that was taken, or may have been, a refusal or an expiry (above 30) is not the whole truth
     UPDATE delivery v
-    SET status = greatest(v.status, CASE WHEN v.duplicate_possible AND gone.mark > 30 THEN 5 ELSE gone.mark END),
+    SET status = greatest(v.status, CASE
+            WHEN gone.mark > 30 AND (v.duplicate_possible OR v.status BETWEEN 10 AND 30) THEN 5 ELSE gone.mark END),
         reason = coalesce(gone.reason, v.reason), finished_at = now(),
         address = coalesce(v.address, gone.address), address_hash = coalesce(v.address_hash, gone.address_hash)
     FROM gone
