@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "migrate": "tidings.cli.migrate:migrate",
         "bootstrap": "tidings.cli.bootstrap:bootstrap",
         "demo": "tidings.cli.demo:demo",
+        "doctor": "tidings.cli.doctor:doctor",
         "send": "tidings.cli.notifications:send",
         "show": "tidings.cli.notifications:show",
         "dead-letters": "tidings.cli.dead_letters:dead_letters",

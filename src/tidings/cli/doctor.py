@@ -1,0 +1,114 @@
+"""``tidings doctor``: is everything there that the settings name, and what to do where it is not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import asyncpg
+import msgspec
+import redis.asyncio as redis
+import typer
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from tidings.cli.app import Config, DataDir, Failed, Json
+from tidings.settings import Settings, current
+from tidings.storage.migrate import Kind, behind
+
+_CLOCKS_APART_S: Final = 1.0
+_OLDEST_SERVER: Final = 15
+_TIMEOUT_S: Final = 5.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """``advice`` is empty where all is well."""
+
+    what: str
+    found: str
+    advice: str = ""
+
+
+def doctor(
+    data_dir: DataDir = None,
+    config: Config = None,
+    show_settings: Annotated[bool, typer.Option("--settings", help="Every setting and where it came from.")] = False,
+    json: Json = False,
+) -> None:
+    """Check what the settings name: reachability, versions, schema, clocks."""
+    settings = current({"data_dir": data_dir and str(data_dir), "config": config and str(config)})
+    findings = asyncio.run(_examine(settings))
+    if json:
+        typer.echo(msgspec.json.encode({"findings": findings, "settings": settings.describe()}))
+    else:
+        _show(findings, settings if show_settings else None)
+    if any(finding.advice for finding in findings):
+        raise Failed("something needs attention")
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    findings = [Finding("master key", "set" if settings.master_key else "missing", _key_advice(settings))]
+    findings += [finding async for finding in _database("control", settings.control_dsn, "control")]
+    if not settings.shard_dsns:
+        findings.append(Finding("shards", "none", "name at least one in shard_dsns (TIDINGS_SHARD_DSNS)"))
+    for number, dsn in enumerate(settings.shard_dsns):
+        findings += [finding async for finding in _database(f"shard {number}", dsn, "shard")]
+    return [*findings, await _valkey(settings)]
+
+
+def _key_advice(settings: Settings) -> str:
+    return "" if settings.master_key else "set TIDINGS_MASTER_KEY to 64 random hexadecimal digits, and keep it"
+
+
+async def _database(name: str, dsn: str, kind: Kind) -> AsyncIterator[Finding]:
+    if not dsn:
+        yield Finding(name, "not set", "start `tidings up`, or set TIDINGS_CONTROL_DSN and TIDINGS_SHARD_DSNS")
+        return
+    try:
+        connection = await asyncpg.connect(dsn, timeout=_TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as fault:
+        yield Finding(name, f"no answer ({type(fault).__name__})", "is PostgreSQL up, and is the address right?")
+        return
+    try:
+        major = connection.get_server_version().major
+        old = "" if major >= _OLDEST_SERVER else f"PostgreSQL {_OLDEST_SERVER} or newer is needed"
+        yield Finding(name, f"PostgreSQL {major}", old)
+        apart_s = abs((await connection.fetchval("SELECT now()") - datetime.now(UTC)).total_seconds())
+        yield Finding(f"{name}, clock", f"{apart_s:.3f} s apart", _clock_advice(apart_s))
+    finally:
+        await connection.close()
+    missing = await behind(dsn, kind)
+    found = f"{len(missing)} migrations missing" if missing else "up to date"
+    yield Finding(f"{name}, schema", found, "run `tidings migrate`" if missing else "")
+
+
+def _clock_advice(apart_s: float) -> str:
+    return "" if apart_s < _CLOCKS_APART_S else "synchronise the clocks of both machines (NTP)"
+
+
+async def _valkey(settings: Settings) -> Finding:
+    if not settings.valkey_url:
+        return Finding("valkey", "not set", "without it nothing wakes idle workers: they look once in worker.poll_s")
+    client = redis.Redis.from_url(settings.valkey_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+    try:
+        said = await client.info("server")
+    except (RedisError, OSError) as fault:
+        return Finding("valkey", f"no answer ({type(fault).__name__})", "is it up, and is the address right?")
+    finally:
+        await client.aclose()
+    return Finding("valkey", f"version {said.get('valkey_version') or said.get('redis_version')}")
+
+
+def _show(findings: list[Finding], settings: Settings | None) -> None:
+    console = Console()
+    table = Table("", "what", "found", "what to do", box=None, header_style="dim")
+    for finding in findings:
+        mark = "[red]✗[/]" if finding.advice else "[green]✓[/]"
+        table.add_row(mark, finding.what, finding.found, finding.advice)
+    console.print(table)
+    if settings is not None:
+        described = Table("setting", "value", "from", box=None, header_style="dim")
+        for one in settings.describe():
+            described.add_row(one.key, str(one.value), one.source)
+        console.print(described)
