@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tidings.domain import ids
-from tidings.domain.catalog import DoubtPolicy
 from tidings.domain.claimed import Claimed
 from tidings.domain.doubt import Doubts, Learnt, Resolved, Wait, resolve
 from tidings.domain.events import DoubtResolved
@@ -26,6 +25,7 @@ class ResolveDoubt:
     catalogs: Catalogs
     hints: Hints
     emit: Emit
+    adapter_fault: Callable[[int, Exception], object]
     new_token: Callable[[], int]
     clock: Clock
     rules: Doubts
@@ -50,8 +50,9 @@ class ResolveDoubt:
     async def _resolve(self, held: Claimed, taken: Sequence[int]) -> Resolved | Wait:
         looked_up = None if taken else await self._look_up(held)
         category = self.catalogs().categories_by_id.get(held.category)
-        policy = category.doubt_policy if category else DoubtPolicy.at_least_once
-        verdict = resolve(held, Learnt(taken, looked_up, self._watched_s(held)), policy, self.rules)
+        if category is None:  # newer than what this relay has read: its policy must not be guessed
+            return Wait(self.rules.look_up_s)
+        verdict = resolve(held, Learnt(taken, looked_up, self._watched_s(held)), category.doubt_policy, self.rules)
         if isinstance(verdict, Resolved):
             self._watched_since_s.pop((held.id, held.tries), None)
         return verdict
@@ -65,7 +66,11 @@ class ResolveDoubt:
         provider = self.providers(held.provider)
         if provider is None or held.address is None or held.started_at is None:
             return None
-        return await provider.look_up(ids.reference(held.id, held.tries), held.address, held.started_at)
+        try:
+            return await provider.look_up(ids.reference(held.id, held.tries), held.address, held.started_at)
+        except Exception as fault:  # an adapter's bug must not hold up the other doubts
+            self.emit(self.adapter_fault(held.provider, fault))
+            return None
 
     async def _look_again(self, shard: ShardNumber, waiting: Sequence[tuple[Claimed, Wait]]) -> None:
         if waiting:

@@ -9,10 +9,11 @@ from tidings.domain import ids
 from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import State
 from tidings.domain.dispatch import Again, Bury, Doubt, Finish, Settlement
+from tidings.domain.events import DoubtOpened
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Lane
 from tidings.domain.outcome import Fenced, Outcome, Refused, Sent, TryLater, TryNext, Unsure
-from tidings.ports import Marked, Settled
+from tidings.ports import Emit, Marked, Settled
 from tidings.storage.shards import Shards
 from tidings.storage.sql import load_statements
 
@@ -24,13 +25,18 @@ OUTCOME_NAMES: Final[Mapping[type[Outcome], str]] = {
     Unsure: "unsure",
     Fenced: "fenced",
 }
+WORKER_LOST: Final = "worker_lost"
+"""Why a call is in doubt whose worker never said what became of it."""
 _DETAIL_MAX: Final = 500
 
 
 class DispatchStore:
     """Implements ``ports.Dispatches``. ``quick`` commits to our own disk, ``durable`` waits for the standby too."""
 
-    def __init__(self, quick: Shards, durable: Shards, lease_s: float, reserve_s: float) -> None:
+    def __init__(
+        self, quick: Shards, durable: Shards, lease_s: float, reserve_s: float, emit: Emit = lambda _: None
+    ) -> None:
+        self._emit = emit
         self._quick = quick
         self._durable = durable
         self._lease_s = lease_s
@@ -41,6 +47,8 @@ class DispatchStore:
         async with self._quick.connection(shard) as connection:
             held = await connection.fetch(self._sql["claim"], list(limits), list(limits.values()), self._lease_s, token)
             kept = {row["id"]: row for row in held if row["lane"] in limits}
+            if len(kept) < len(held):
+                self._emit(DoubtOpened(len(held) - len(kept), WORKER_LOST))
             if not kept:
                 return []
             loaded = await connection.fetch(self._sql["load"], list(kept), *ids.bounds(kept))

@@ -7,6 +7,7 @@ from tidings.domain.doubt import Doubts
 from tidings.pipeline.doubt import ResolveDoubt
 from tidings.pipeline.sweep import Sweep
 from tidings.runtime.relay import Relay
+from tidings.runtime.telemetry import adapter_fault
 from tidings.storage.accepting import AcceptStore
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.migrate import make_partitions
@@ -31,6 +32,7 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
         catalogs=core.catalog,
         hints=core.hints,
         emit=core.emit,
+        adapter_fault=adapter_fault,
         new_token=core.random.token,
         clock=core.clock,
         rules=Doubts(settings.doubt.settle_s, settings.doubt.look_up_s, settings.worker.retry_schedule_s),

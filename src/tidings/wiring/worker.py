@@ -18,7 +18,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
     settings, durability = core.settings.worker, core.settings.durability
     quick = await core.shards(8, durability.claim, BY_ID)
     durable = await core.shards(4, durability.mark, BY_ID)
-    dispatches = DispatchStore(quick, durable, settings.lease_s, settings.send_reserve_s)
+    dispatches = DispatchStore(quick, durable, settings.lease_s, settings.send_reserve_s, core.emit)
     settle = settle_of(core, dispatches)
     send = Send(
         providers=core.providers,

@@ -9,6 +9,7 @@ from tests.integration.shards import TwoShards
 from tests.integration.storage.test_accepting import accept, asked
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Again, Bury, Doubt, Finish
+from tidings.domain.events import DoubtOpened
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Class, lane_of
 from tidings.domain.outcome import Sent, TryNext, Unsure
 from tidings.ports import Settled
@@ -24,7 +25,8 @@ class Bench:
 
     def __init__(self, two: TwoShards, shards: Shards, lease_s: float = 60.0) -> None:
         self.two, self.shards = two, shards
-        self.store = DispatchStore(shards, shards, lease_s, reserve_s=min(20.0, lease_s / 3))
+        self.events: list[object] = []
+        self.store = DispatchStore(shards, shards, lease_s, min(20.0, lease_s / 3), self.events.append)
         self.shard = two.numbers[0]
 
     async def put(self, n: int = 1, **more):
@@ -167,6 +169,7 @@ async def test_an_expired_in_flight_row_goes_to_doubt_while_a_leased_one_is_clai
     assert again.id == leased.id and again.claims == 2
     row = await bench.dispatch(inflight.id)
     assert (row["state"], row["lane"]) == (State.in_doubt, IN_DOUBT)
+    assert bench.events == [DoubtOpened(1, "worker_lost")], "every doubt is counted when it opens"
     (doubt,) = await bench.claim(9, lane=IN_DOUBT)
     assert (doubt.id, doubt.in_doubt, doubt.provider, doubt.tries) == (inflight.id, True, 1, 1)
 
