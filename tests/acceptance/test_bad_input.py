@@ -48,7 +48,7 @@ async def others_undisturbed(system: System) -> AsyncIterator[None]:
         over.set()
         await client
     assert all(answer.status == 202 for answer in system.calls), "somebody else was refused"
-    assert sorted(took_s)[len(took_s) * 9 // 10] < 1.0, f"others waited for up to {max(took_s)} s"
+    assert sorted(took_s)[len(took_s) * 9 // 10] < 3.0, f"others waited for up to {max(took_s)} s"
     assert most - before < 100 * MB, f"the API grew by {(most - before) // MB} MB"
     assert system.pids("api") == pids
     assert len(system.events("api", "LoopFailed")) == faults
