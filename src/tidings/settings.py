@@ -94,6 +94,7 @@ class WorkerSettings(_Group, frozen=True):
     send_reserve_s: float
     fence_s: float
     poll_s: float
+    gather_s: float
     provider_timeout_s: float
     connect_timeout_s: float
     drain_s: float

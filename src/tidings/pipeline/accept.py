@@ -5,7 +5,8 @@ commit → a hint, not awaited. A commit is never cancelled: a client that goes 
 """
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -54,14 +55,32 @@ class Accept:
     async def submit(self, asked: Sequence[Asked]) -> Sequence[Answer | Refusal]:
         """One answer or refusal for each, in order, when all of them are settled or the deadline has passed."""
         now = self.clock.now()
-        catalog = self.catalogs()
-        planned = [plan(one, now, self.random_bits, self.address_hash) for one in asked]
-        futures = [self._gather(catalog.shard(row.slot)).put(row) for row in planned]
+        put = [self._put(one, now) for one in asked]
+        futures = [future for _, future in put]
         deadline = asyncio.get_running_loop().call_later(self.limits.deadline_s, _give_up, futures)
         try:
-            return [await _answer(row, future, now) for row, future in zip(planned, futures, strict=True)]
+            for future in futures:
+                with suppress(Refusal):
+                    await future
         finally:
             deadline.cancel()
+        return [_answer(row, future, now) for row, future in put]
+
+    def submit_one(self, asked: Asked, tell: Callable[[Answer | Refusal], None]) -> None:
+        """The same for a single one without a task: ``tell`` is called once, later."""
+        now = self.clock.now()
+        row, future = self._put(asked, now)
+        deadline = asyncio.get_running_loop().call_later(self.limits.deadline_s, _give_up, (future,))
+
+        def settled(future: "asyncio.Future[Accepted]") -> None:
+            deadline.cancel()
+            tell(_answer(row, future, now))
+
+        future.add_done_callback(settled)
+
+    def _put(self, asked: Asked, now: datetime) -> tuple[Acceptance, "asyncio.Future[Accepted]"]:
+        row = plan(asked, now, self.random_bits, self.address_hash)
+        return row, self._gather(self.catalogs().shard(row.slot)).put(row)
 
     async def drain(self) -> None:
         """Returns when every commit under way has ended."""
@@ -125,11 +144,12 @@ def _give_up(futures: Sequence["asyncio.Future[Accepted]"]) -> None:
             future.set_exception(Unavailable())
 
 
-async def _answer(row: Acceptance, future: "asyncio.Future[Accepted]", now: datetime) -> Answer | Refusal:
-    try:
-        accepted = await future
-    except Refusal as fault:
+def _answer(row: Acceptance, future: "asyncio.Future[Accepted]", now: datetime) -> Answer | Refusal:
+    """Of a future that is settled."""
+    fault = future.exception()
+    if isinstance(fault, Refusal):
         return fault
+    accepted = future.result()
     if accepted.verdict == Verdict.conflict:
         return KeyReused(pointer="/idempotency_key")
     if accepted.verdict != Verdict.stored:

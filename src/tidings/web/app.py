@@ -45,6 +45,7 @@ class App:
         self._door = Door(edge.pepper)
         self._sending = Sending(edge, self._door)
         self._receipts = TakingReceipts(edge)
+        self.short = {f"{API}/notifications".encode(): self._sending}
         self._hot = {f"{API}/notifications": self._sending.one, f"{API}/notifications/batch": self._sending.batch}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

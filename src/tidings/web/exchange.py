@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
-from random import getrandbits, uniform
+from random import uniform
 from typing import Any, Final
 
 import msgspec
@@ -54,7 +55,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
             case b"x-request-id" if _SANE_ID(value):
                 head.request_id = value.decode()
     if not head.request_id:
-        head.request_id = f"{getrandbits(96):024x}"
+        head.request_id = secrets.token_hex(12)
     return head
 
 
@@ -125,9 +126,15 @@ async def answer_json(send: Send, status: int, value: Any, request_id: str, more
 
 
 async def answer_problem(send: Send, problem: Problem) -> None:
+    status, headers, content = written_problem(problem)
+    await answer(send, status, content, headers)
+
+
+def written_problem(problem: Problem) -> tuple[int, Headers, bytes]:
+    """Status, headers and body."""
     headers = [(b"content-type", PROBLEM_TYPE.encode()), (b"x-request-id", problem.request_id.encode())]
     headers += [(name.encode(), value.encode()) for name, value in problem_headers(problem).items()]
-    await answer(send, problem.status, encoded(problem), headers)
+    return problem.status, headers, encoded(problem)
 
 
 def problem_headers(problem: Problem) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """The two hot endpoints: accept one notification, or many. Bare ASGI: nothing stands between the socket and this."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Final
 
@@ -14,9 +16,23 @@ from tidings.domain.ids import NotificationId, TenantId
 from tidings.web.asking import Asking
 from tidings.web.auth import Caller, Door
 from tidings.web.edge import Edge
-from tidings.web.exchange import Head, Headers, Receive, Send, answer_json, must_be_json, read_body
+from tidings.web.exchange import (
+    JSON,
+    Head,
+    Headers,
+    Message,
+    Receive,
+    Send,
+    answer_json,
+    encoded,
+    must_be_json,
+    read_body,
+    read_head,
+    replayed,
+    written_problem,
+)
 from tidings.web.json_body import read_json
-from tidings.web.problems import Overloaded, problem_of
+from tidings.web.problems import Overloaded, Problem, TooLarge, TooSlow, problem, problem_of
 from tidings.web.requests import (
     BatchAnswer,
     BatchItem,
@@ -27,6 +43,9 @@ from tidings.web.requests import (
     Result,
 )
 from tidings.web.times import stamp
+
+Answering = Callable[[int, Headers, bytes], None]
+"""Writes an answer: status, headers, body."""
 
 Today = Mapping[NotificationId, Sequence[PastDelivery]]
 _one: Final = msgspec.json.Decoder(NotificationRequest)
@@ -42,6 +61,8 @@ class Sending:
     def __init__(self, edge: Edge, door: Door) -> None:
         self._edge = edge
         self._door = door
+        self.body_deadline_s = edge.limits.body_deadline_s
+        self._going = set[asyncio.Task[None]]()
 
     async def one(self, head: Head, receive: Receive, send: Send) -> None:
         caller = self._admit(head)
@@ -59,6 +80,61 @@ class Sending:
         said = await self._accept_one(single)
         more: Headers = [(b"idempotent-replayed", b"true")] if said.replayed else []
         await answer_json(send, 202, _answer(said, await self._today(caller.tenant, [said])), head.request_id, more)
+
+    def take(self, headers: Headers, body: bytes, answer: Answering) -> None:
+        """``one`` without a task: for a body that came whole. What needs more than one look takes the usual way."""
+        head = read_head(headers)
+        try:
+            caller = self._admit(head)
+            if len(body) > self._edge.limits.body_bytes:
+                raise TooLarge(f"this call takes at most {self._edge.limits.body_bytes} bytes")
+            request: NotificationRequest = read_json(body, _one)
+            if isinstance(request.to, list):
+                self._usual(head, body, answer)
+                return
+            asking, key = self._asking(caller), key_of(head)
+            asked = asking.to(asking.message(request), request.to, request.send_at, "/to")
+            asked = asked if key is None else _keyed(asked, key, request)
+            self._edge.accept.submit_one(asked, partial(self._tell, head, body, answer))
+        except Refusal as refusal:
+            answer(*written_problem(problem_of(refusal, head.request_id)))
+        except Exception as fault:  # the top of every request
+            answer(*written_problem(self._fault(head, fault)))
+
+    def too_slow(self, headers: Headers, answer: Answering) -> None:
+        answer(*written_problem(problem_of(TooSlow(), read_head(headers).request_id)))
+
+    def _tell(self, head: Head, body: bytes, answer: Answering, said: Answer | Refusal) -> None:
+        if isinstance(said, Refusal):
+            answer(*written_problem(problem_of(said, head.request_id)))
+        elif said.deliveries is None:  # known already: today's deliveries have to be read, and the key gives them again
+            self._usual(head, body, answer)
+        else:
+            content = encoded(_answer(said, {}))
+            answer(202, [(b"content-type", JSON), (b"x-request-id", head.request_id.encode())], content)
+
+    def _usual(self, head: Head, body: bytes, answer: Answering) -> None:
+        going = asyncio.get_running_loop().create_task(self._as_usual(head, body, answer))
+        self._going.add(going)
+        going.add_done_callback(self._going.discard)
+
+    async def _as_usual(self, head: Head, body: bytes, answer: Answering) -> None:
+        parts = list[Message]()
+
+        async def send(message: Message) -> None:
+            parts.append(message)
+
+        try:
+            await self.one(head, replayed(body), send)
+            answer(202, [one for one in parts[0]["headers"] if one[0] != b"content-length"], parts[1]["body"])
+        except Refusal as refusal:
+            answer(*written_problem(problem_of(refusal, head.request_id)))
+        except Exception as fault:  # the top of every request
+            answer(*written_problem(self._fault(head, fault)))
+
+    def _fault(self, head: Head, fault: Exception) -> Problem:
+        self._edge.emit(self._edge.failure("http", fault))
+        return problem("internal", "a fault of ours; it is on record", head.request_id)
 
     async def batch(self, head: Head, receive: Receive, send: Send) -> None:
         caller = self._admit(head)

@@ -33,7 +33,7 @@ from tidings.storage.secrets import Secrets
 from tidings.storage.shards import AWAY, Shards, open_pool
 
 _SETTLE_BATCH: Final = 200
-_SIDE_BY_SIDE: Final = 2
+_SIDE_BY_SIDE: Final = 1
 _START_AGAIN_S: Final = 0.5
 
 

@@ -50,7 +50,9 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
         shards=quick.numbers,
         lanes=lanes_of(settings.lanes),
         emit=core.emit,
+        clock=core.clock,
         poll_s=settings.poll_s,
+        gather_s=settings.gather_s,
         drain_s=settings.drain_s,
     )
     return worker, quick

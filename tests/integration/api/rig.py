@@ -15,6 +15,7 @@ import uvicorn
 from tests.integration.shards import TwoShards, prepare
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.template import TemplateSource
+from tidings.runtime.http import BoundedProtocol
 from tidings.runtime.telemetry import Telemetry
 from tidings.settings import load
 from tidings.storage.control import Control
@@ -125,7 +126,13 @@ async def listening(app: Any) -> AsyncIterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            app, http="httptools", lifespan="off", log_config=None, access_log=False, server_header=False
+            app,
+            http=BoundedProtocol,
+            proxy_headers=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
         )
         server = uvicorn.Server(config)
         server.capture_signals = _unchanged  # type: ignore[method-assign]
