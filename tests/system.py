@@ -18,8 +18,8 @@ import psutil
 from msgspec import structs
 
 from tidings.bench.ledger import Call, Ledgers, Report, Rules, Taken, check
-from tidings.bench.ledger_rows import count_unfinished, read_accounts, read_database
-from tidings.domain.ids import parse_reference
+from tidings.bench.ledger_rows import read_accounts, read_database
+from tidings.domain.ids import first_at, parse_reference
 from tidings.runtime import rundir
 from tidings.runtime.child import tied_to_parent
 
@@ -283,11 +283,15 @@ class System:
         self.calls, self._before, self.began_ms = before.calls, before._before, before.began_ms
 
     async def settled(self, timeout_s: float = 90.0) -> None:
-        """Returns once nothing is left to do but dead letters."""
+        """Returns once nothing is left to do but dead letters, and what is meant for another day."""
+        left = (
+            "SELECT count(*) AS n FROM dispatch "
+            "WHERE id >= $1 AND state <> 4 AND (state <> 0 OR due_at < now() + interval '1 hour')"
+        )
 
         async def nothing_left() -> bool:
             try:
-                return await count_unfinished(self.dsns, self.began_ms) == 0
+                return sum(row["n"] for row in await self.rows(left, first_at(self.began_ms))) == 0
             except (OSError, asyncpg.PostgresError):
                 return False
 

@@ -1,10 +1,10 @@
 """The two hot endpoints: accept one notification, or many. Bare ASGI: nothing stands between the socket and this."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -31,6 +31,9 @@ from tidings.web.exchange import (
     replayed,
     written_problem,
 )
+from tidings.web.exchange import (
+    answer as send_answer,
+)
 from tidings.web.json_body import read_json
 from tidings.web.problems import Overloaded, Problem, TooLarge, TooSlow, problem, problem_of
 from tidings.web.requests import (
@@ -44,8 +47,11 @@ from tidings.web.requests import (
 )
 from tidings.web.times import stamp
 
+Written = tuple[int, Headers, bytes]
+"""An answer: status, headers, body."""
+
 Answering = Callable[[int, Headers, bytes], None]
-"""Writes an answer: status, headers, body."""
+"""Writes one."""
 
 Today = Mapping[NotificationId, Sequence[PastDelivery]]
 _one: Final = msgspec.json.Decoder(NotificationRequest)
@@ -78,8 +84,8 @@ class Sending:
         if key is not None:
             single = _keyed(single, key, request)
         said = await self._accept_one(single)
-        more: Headers = [(b"idempotent-replayed", b"true")] if said.replayed else []
-        await answer_json(send, 202, _answer(said, await self._today(caller.tenant, [said])), head.request_id, more)
+        status, headers, content = _written(head, said, await self._today(caller.tenant, [said]))
+        await send_answer(send, status, content, headers)
 
     def take(self, headers: Headers, body: bytes, answer: Answering) -> None:
         """``one`` without a task: for a body that came whole. What needs more than one look takes the usual way."""
@@ -90,12 +96,12 @@ class Sending:
                 raise TooLarge(f"this call takes at most {self._edge.limits.body_bytes} bytes")
             request: NotificationRequest = read_json(body, _one)
             if isinstance(request.to, list):
-                self._usual(head, body, answer)
+                self._later(head, self._usual(head, body), answer)
                 return
             asking, key = self._asking(caller), key_of(head)
             asked = asking.to(asking.message(request), request.to, request.send_at, "/to")
             asked = asked if key is None else _keyed(asked, key, request)
-            self._edge.accept.submit_one(asked, partial(self._tell, head, body, answer))
+            self._edge.accept.submit_one(asked, partial(self._tell, head, caller.tenant, answer))
         except Refusal as refusal:
             answer(*written_problem(problem_of(refusal, head.request_id)))
         except Exception as fault:  # the top of every request
@@ -104,33 +110,41 @@ class Sending:
     def too_slow(self, headers: Headers, answer: Answering) -> None:
         answer(*written_problem(problem_of(TooSlow(), read_head(headers).request_id)))
 
-    def _tell(self, head: Head, body: bytes, answer: Answering, said: Answer | Refusal) -> None:
+    def _tell(self, head: Head, tenant: TenantId, answer: Answering, said: Answer | Refusal) -> None:
         if isinstance(said, Refusal):
             answer(*written_problem(problem_of(said, head.request_id)))
-        elif said.deliveries is None:  # known already: today's deliveries have to be read, and the key gives them again
-            self._usual(head, body, answer)
+        elif said.deliveries is None:
+            self._later(head, self._known(head, tenant, said), answer)
         else:
-            content = encoded(_answer(said, {}))
-            answer(202, [(b"content-type", JSON), (b"x-request-id", head.request_id.encode())], content)
+            answer(*_written(head, said, {}))
 
-    def _usual(self, head: Head, body: bytes, answer: Answering) -> None:
-        going = asyncio.get_running_loop().create_task(self._as_usual(head, body, answer))
-        self._going.add(going)
-        going.add_done_callback(self._going.discard)
+    async def _known(self, head: Head, tenant: TenantId, said: Answer) -> Written:
+        """A replay or a duplicate, with the deliveries of its first notification as they stand now."""
+        return _written(head, said, await self._today(tenant, [said]))
 
-    async def _as_usual(self, head: Head, body: bytes, answer: Answering) -> None:
+    async def _usual(self, head: Head, body: bytes) -> Written:
         parts = list[Message]()
 
         async def send(message: Message) -> None:
             parts.append(message)
 
-        try:
-            await self.one(head, replayed(body), send)
-            answer(202, [one for one in parts[0]["headers"] if one[0] != b"content-length"], parts[1]["body"])
-        except Refusal as refusal:
-            answer(*written_problem(problem_of(refusal, head.request_id)))
-        except Exception as fault:  # the top of every request
-            answer(*written_problem(self._fault(head, fault)))
+        await self.one(head, replayed(body), send)
+        return 202, [one for one in parts[0]["headers"] if one[0] != b"content-length"], parts[1]["body"]
+
+    def _later(self, head: Head, writing: Coroutine[Any, Any, Written], answer: Answering) -> None:
+        """What takes more than one step gets a task after all."""
+
+        async def write() -> None:
+            try:
+                answer(*await writing)
+            except Refusal as refusal:
+                answer(*written_problem(problem_of(refusal, head.request_id)))
+            except Exception as fault:  # the top of every request
+                answer(*written_problem(self._fault(head, fault)))
+
+        going = asyncio.get_running_loop().create_task(write())
+        self._going.add(going)
+        going.add_done_callback(self._going.discard)
 
     def _fault(self, head: Head, fault: Exception) -> Problem:
         self._edge.emit(self._edge.failure("http", fault))
@@ -255,6 +269,13 @@ def _answer(said: Answer, today: Today) -> NotificationAnswer:
             for one in today.get(said.id, ())
         ]
     return NotificationAnswer(said.id, _status(said, today), tuple(deliveries), said.deduplicated)
+
+
+def _written(head: Head, said: Answer, today: Today) -> Written:
+    headers = [(b"content-type", JSON), (b"x-request-id", head.request_id.encode())]
+    if said.replayed:
+        headers.append((b"idempotent-replayed", b"true"))
+    return 202, headers, encoded(_answer(said, today))
 
 
 def _accepted(said: Answer, today: Today) -> Result:
