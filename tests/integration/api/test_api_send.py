@@ -214,3 +214,13 @@ async def test_a_client_that_goes_away_does_not_stop_the_commit(api: Api):
     last = await api.send(body, Idempotency_Key="gone")
     assert last.status == 202
     assert len(await api.system.rows("SELECT 1 FROM notification WHERE user_id = $1", body["to"])) == 1
+
+
+async def test_a_duplicate_with_a_key_of_its_own_is_a_duplicate_first_and_a_replay_later(api: Api):
+    body = someone(deduplication_key="parcel-1")
+    first = await api.send(body, Idempotency_Key="mine-1")
+    duplicate = await api.send(body, Idempotency_Key="mine-2")
+    replay = await api.send(body, Idempotency_Key="mine-2")
+    assert {one.body["id"] for one in (first, duplicate, replay)} == {first.body["id"]}
+    assert duplicate.body["deduplicated"] and "idempotent-replayed" not in duplicate.headers
+    assert replay.headers["idempotent-replayed"] == "true"
