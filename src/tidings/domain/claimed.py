@@ -44,6 +44,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     locale: str | None
     created_at: datetime
     expires_at: datetime | None
+    duplicate_possible: bool = False
 
     @property
     def age_s(self) -> float:

@@ -18,6 +18,12 @@ class Through(msgspec.Struct, frozen=True, gc=False):
     account: int
 
 
+def open_to(accounts: Sequence[int], provider: int, *, duplicate_possible: bool) -> Sequence[int]:
+    """The part of a route that a delivery may take. One that may have gone already stays with the provider that may
+    have taken it, so that nobody hears the same from two senders."""
+    return (provider,) if duplicate_possible and provider in accounts else accounts
+
+
 def route(
     accounts: Sequence[int], tried: Sequence[int], paused_s: Mapping[int, float], age_s: float
 ) -> Through | Again:

@@ -66,15 +66,16 @@ class Accept:
             deadline.cancel()
         return [_answer(row, future, now) for row, future in put]
 
-    def submit_one(self, asked: Asked, tell: Callable[[Answer | Refusal], None]) -> None:
-        """The same for a single one without a task: ``tell`` is called once, later."""
+    def submit_one(self, asked: Asked, tell: Callable[[Answer | Exception], None]) -> None:
+        """The same for a single one without a task: ``tell`` is called once, later, with a bug too."""
         now = self.clock.now()
         row, future = self._put(asked, now)
         deadline = asyncio.get_running_loop().call_later(self.limits.deadline_s, _give_up, (future,))
 
         def settled(future: "asyncio.Future[Accepted]") -> None:
             deadline.cancel()
-            tell(_answer(row, future, now))
+            fault = future.exception()
+            tell(fault if isinstance(fault, Exception) else _answer(row, future, now))
 
         future.add_done_callback(settled)
 

@@ -19,16 +19,18 @@ from tidings.domain.errors import TemplateFault, Unavailable
 from tidings.domain.events import BatchClaimed, ClaimsGivenBack
 from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import Channel, Lane
-from tidings.domain.routing import Through, route
+from tidings.domain.routing import Through, open_to, route
 from tidings.pipeline.letter import Call, Ready, Routed, sender_of
 from tidings.pipeline.send import Send
 from tidings.pipeline.settle import Settle
-from tidings.ports import Catalogs, Clock, Dispatches, Emit, Reach, Rendered, Renderer, RenderRequest, Shape
+from tidings.ports import Catalogs, Clock, Dispatches, Emit, Reach, Rendered, Renderer, RenderRequest, Settled, Shape
 
 TEMPLATE_ERROR: Final = "template_error"
 TEMPLATE_RESTS: Final = "template_rests"
 """The template brought the renderer down; for a while it is not tried, so that it holds up nobody else."""
 NO_SENDER: Final = "no_sender"
+MARK_LOST: Final = "mark_lost"
+"""The database went away while a call was being noted; it was not made."""
 _CATALOG_LAG_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.5
 
@@ -90,7 +92,8 @@ class Deliver:
     def _route(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Routed]:
         routes, paused_s, going = self.catalogs().routes, self.send.paused_s(), list[Routed]()
         for one in held:
-            accounts = routes.get((one.tenant, one.channel), ())
+            whole = routes.get((one.tenant, one.channel), ())
+            accounts = open_to(whole, one.provider, duplicate_possible=one.duplicate_possible)
             through = route(accounts, one.tried, paused_s, one.age_s)
             if isinstance(through, Through):
                 going.append(Routed(one, through.account, accounts))
@@ -160,10 +163,23 @@ class Deliver:
         issued_s = self.clock.boottime_s()
         held = [one.routed.held for one in few]
         accounts = [one.routed.account for one in few]
-        marked = await self.dispatches.mark(shard, [one.id for one in held], [one.token for one in held], accounts)
+        try:
+            marked = await self.dispatches.mark(shard, [one.id for one in held], [one.token for one in held], accounts)
+        except Unavailable:
+            self._mark_lost(shard, held)
+            raise
         self.reach("after_mark")
         tries = {one.id: one.n for one in marked}
+        if len(tries) < len(held):
+            await self._give_back(shard, [one for one in held if one.id not in tries])
         return [Call(one, n, issued_s) for one in few if (n := tries.get(one.routed.held.id)) is not None]
+
+    def _mark_lost(self, shard: ShardNumber, held: Sequence[Claimed]) -> None:
+        """The mark may be committed although its answer was lost. Nothing was sent, and nobody else knows: said here,
+        it spares a doubt. Where the mark was not committed, no such try exists and this changes nothing."""
+        for one in held:
+            again = Again(0.0, MARK_LOST, tried=one.tried)
+            self.settle.put(shard, Settled(one.id, one.token, one.tries + 1, again, expires_at=one.expires_at))
 
     async def _give_back(self, shard: ShardNumber, untouched: Sequence[Claimed]) -> None:
         if untouched:

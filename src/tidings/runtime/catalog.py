@@ -10,6 +10,8 @@ from tidings.ports import Emit, Provider
 from tidings.runtime.telemetry import adapter_fault
 
 _LOOK_EVERY_S: Final = 0.5
+_RETIRE_AFTER_S: Final = 60.0
+"""Longer than any call may take: ``worker.provider_timeout_s`` is below the reserve of a lease."""
 
 Read = Callable[[], Awaitable[Catalog]]
 Version = Callable[[], Awaitable[int]]
@@ -59,6 +61,7 @@ class LiveProviders:
         self._build = build
         self._emit = emit
         self._live: dict[int, tuple[Account, Provider | None]] = {}
+        self._retired: list[Provider] = []
         self._closing: set[asyncio.Task[None]] = set()
 
     def __call__(self, account_id: int) -> Provider | None:
@@ -75,9 +78,11 @@ class LiveProviders:
         return provider
 
     async def close(self) -> None:
-        for _, provider in self._live.values():
-            if provider is not None:
-                await provider.close()
+        for closing in self._closing:
+            closing.cancel()
+        live = [provider for _, provider in self._live.values() if provider is not None]
+        for provider in (*live, *self._retired):
+            await provider.close()
 
     def _built(self, account: Account) -> Provider | None:
         try:
@@ -87,6 +92,13 @@ class LiveProviders:
             return None
 
     def _close_later(self, provider: Provider) -> None:
-        closing = asyncio.get_running_loop().create_task(provider.close())
+        """Once its calls under way have ended: whoever changes an account must not put them in doubt."""
+        self._retired.append(provider)
+        closing = asyncio.get_running_loop().create_task(self._retire(provider))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+    async def _retire(self, provider: Provider) -> None:
+        await asyncio.sleep(_RETIRE_AFTER_S)
+        self._retired.remove(provider)
+        await provider.close()

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 Headers = list[tuple[bytes, bytes]]
 Answer = Callable[[int, Headers, bytes], None]
-Part = Literal["head", "body"]
+Part = Literal["head", "body", "over"]
 
 
 class Short(Protocol):
@@ -35,23 +35,28 @@ _UNUSUAL: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 _SHORT_MAX: Final = 65_536
 
 
+Write = Callable[["ShortCycle", int, Headers, bytes], None]
+
+
 class ShortCycle:
     """One request on the short way. It stands where uvicorn has its own cycle, and answers to the same names."""
 
-    def __init__(self, headers: Headers, short: Short, write: Answer, *, keep_alive: bool) -> None:
+    def __init__(self, headers: Headers, short: Short, write: "Write", *, keep_alive: bool) -> None:
         self.headers = headers
         self.short = short
         self.write = write
         self.keep_alive = keep_alive
         self.body = b""
         self.more_body = True
+        self.taken = False
         self.disconnected = False
         self.response_complete = False
         self.message_event = self
 
     def set(self) -> None:
-        """Something came, or the client went."""
-        if not self.more_body and not self.disconnected:
+        """Something came, or the connection ended: then too, uvicorn calls this, whatever was taken before."""
+        if not self.more_body and not self.disconnected and not self.taken:
+            self.taken = True
             self.short.take(self.headers, self.body, self.answer)
 
     def too_slow(self) -> None:
@@ -61,7 +66,7 @@ class ShortCycle:
     def answer(self, status: int, headers: Headers, content: bytes) -> None:
         if not self.disconnected and not self.response_complete:
             self.response_complete = True
-            self.write(status, headers, content)
+            self.write(self, status, headers, content)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -89,15 +94,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._awaited = "head"
+        self._renew()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self._unset_keepalive_if_required()  # one that came in the same piece as the request before
         short = self._short.get(self.url)
         if short is None or not self._is_short():
             self._awaited = None
             super().on_headers_complete()
             return
         self._awaited = "body"
+        self._renew()
         self.cycle = ShortCycle(  # type: ignore[assignment]
             self.headers, short, self._answer, keep_alive=self.parser.should_keep_alive()
         )
@@ -114,6 +122,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_short(self) -> bool:
         if self.parser.get_method() != b"POST" or (self.cycle is not None and not self.cycle.response_complete):
             return False
+        if self.flow.write_paused:  # a client that does not read: the usual way waits for it
+            return False
         length = -1
         for name, value in self.headers:
             if name == b"content-length":
@@ -122,21 +132,26 @@ class BoundedProtocol(HttpToolsProtocol):
                 return False
         return 0 < length <= _SHORT_MAX
 
-    def _answer(self, status: int, headers: Headers, content: bytes) -> None:
+    def _answer(self, cycle: ShortCycle, status: int, headers: Headers, content: bytes) -> None:
         if self.transport.is_closing():
             return
         lines = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *headers):
             lines += (name, b": ", value, b"\r\n")
-        if not self.cycle.keep_alive:
+        if not cycle.keep_alive:
             lines.append(b"connection: close\r\n")
         lines += (b"content-length: %d\r\n\r\n" % len(content), content)
         self.transport.write(b"".join(lines))
-        if self.cycle.keep_alive:
+        if cycle.keep_alive:
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
             self.transport.close()
+
+    def _renew(self) -> None:
+        """What is awaited now has a time of its own, also where the last thing awaited had the same name."""
+        if self._timer is not None:
+            self._timed = "over"
 
     def _time(self) -> None:
         """Sets the timer for what is awaited now."""

@@ -46,7 +46,7 @@ class AcceptStore:
             )
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as fault:
             raise StillCommitting from fault
-        except (CancelledWait, *AWAY) as fault:
+        except (CancelledWait, asyncpg.CheckViolationError, *AWAY) as fault:  # a check: no partition for this day yet
             raise Unavailable from fault
         verdicts = {record["id"]: record for record in known}
         return [await self._accepted(shard, row, verdicts.get(row.id)) for row in rows]

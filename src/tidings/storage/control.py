@@ -2,7 +2,8 @@
 
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from tidings.domain.lanes import Channel, Class
 from tidings.domain.outcome import Receipt
 from tidings.domain.template import TemplateSource
 from tidings.storage.secrets import Secrets
-from tidings.storage.shards import AWAY, Pool
+from tidings.storage.shards import AWAY, Pool, PoolConnection
 from tidings.storage.sql import load_statements
 
 ALL_SCOPES: Final = ("send", "read", "manage")
@@ -25,7 +26,8 @@ _STRAYS_MAX: Final = 100_000
 
 
 class Control:
-    """Reads and edits. Every edit raises the catalog's version, by which all processes notice it."""
+    """Reads and edits. Every edit raises the catalog's version, by which all processes notice it. Raises
+    ``errors.Unavailable`` when the control database is away."""
 
     def __init__(self, pool: Pool, secrets_: Secrets) -> None:
         self._pool = pool
@@ -33,10 +35,14 @@ class Control:
         self._sql = load_statements("control")
 
     async def _fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
-        """Raises ``errors.Unavailable`` when the control database is away."""
+        async with self._connection() as connection:
+            return await connection.fetch(self._sql[statement], *values)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[PoolConnection]:
         try:
             async with self._pool.acquire() as connection:
-                return await connection.fetch(self._sql[statement], *values)
+                yield connection
         except AWAY as fault:
             raise Unavailable(f"control database: {type(fault).__name__}") from fault
 
@@ -45,7 +51,7 @@ class Control:
 
     async def catalog(self) -> Catalog:
         """One consistent view of everything."""
-        async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+        async with self._connection() as connection, connection.transaction(isolation="repeatable_read"):
             rows = {name: await connection.fetch(self._sql[name]) for name in _READ}
         categories = [_category(row) for row in rows["categories"]]
         return Catalog(
@@ -75,7 +81,7 @@ class Control:
 
     async def spread_slots(self, shards: int) -> None:
         """Gives every slot a shard, once, in equal ranges."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             await connection.execute("LOCK TABLE slot_range")
             if await connection.fetch(self._sql["slot_ranges"]):
                 return
@@ -120,7 +126,7 @@ class Control:
 
     async def put_template(self, tenant: TenantId, name: str, category: str, source: TemplateSource) -> int:
         """Stores the next version and publishes it; returns the version's id. Raises UnknownCategory."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             made = await connection.fetch(
                 self._sql["put_template"], tenant, name, category, msgspec.json.encode(source)
             )
@@ -144,12 +150,15 @@ class Control:
         self, tenant: TenantId, name: str, kind: str, channel: Channel, settings: Mapping[str, str]
     ) -> Account:
         """Settings that are not named keep their value; the address of its webhook never changes."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             old = await connection.fetch(self._sql["find_account"], tenant, name)
             merged = {**self._known(tenant, name, old), **settings}
             token = old[0]["receipt_token"] if old else secrets.token_urlsafe(24)
             sealed = self._secrets.seal(msgspec.json.encode(merged), _bound(tenant, name))
-            rows = await connection.fetch(self._sql["put_account"], tenant, name, kind, channel, sealed, token)
+            if old:
+                rows = await connection.fetch(self._sql["change_account"], old[0]["id"], kind, sealed)
+            else:
+                rows = await connection.fetch(self._sql["put_account"], tenant, name, kind, channel, sealed, token)
         return Account(rows[0]["id"], tenant, name, kind, channel, merged, token)
 
     def _known(self, tenant: TenantId, name: str, rows: Sequence[asyncpg.Record]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from tidings.domain import ids
 from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import State
 from tidings.domain.dispatch import Again, Bury, Doubt, Finish, Settlement
+from tidings.domain.errors import Unavailable
 from tidings.domain.events import DoubtOpened
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Lane
@@ -63,7 +64,12 @@ class DispatchStore:
 
     async def settle(self, shard: ShardNumber, rows: Sequence[Settled]) -> Sequence[DeliveryId]:
         bounds = ids.bounds([row.id for row in rows])
-        done = await self._quick.fetch(shard, self._sql["settle"], *bounds, *_columns(rows))
+        try:
+            done = await self._quick.fetch(shard, self._sql["settle"], *bounds, *_columns(rows))
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+            raise  # a row that cannot be stored, now or later
+        except asyncpg.PostgresError as fault:
+            raise Unavailable(f"shard {shard}: {type(fault).__name__}") from fault
         return [row["id"] for row in done]
 
     async def look_again(
@@ -124,6 +130,7 @@ def _claimed(held: asyncpg.Record, row: asyncpg.Record, token: int) -> Claimed:
         locale=row["locale"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],
+        duplicate_possible=row["duplicate_possible"],
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from tidings.domain.ids import ShardNumber
-from tidings.storage.shards import Connection, Shards
+from tidings.storage.shards import Connection, Shards, named
 
 Kind = Literal["control", "shard"]
 _LOCK: Final = xxh3_64_intdigest(b"tidings.migrate") >> 1
@@ -36,8 +36,9 @@ def known(kind: Kind) -> Sequence[Migration]:
 
 
 async def migrate(dsn: str, kind: Kind, upto: int | None = None) -> Sequence[str]:
-    """Applies what is missing and returns the names; several may run at once. Everything below ``upto`` or all."""
-    connection = await asyncpg.connect(dsn)
+    """Applies what is missing and returns the names; several may run at once. Everything below ``upto`` or all. Raises
+    SettingsError without a DSN."""
+    connection = await asyncpg.connect(named(dsn))
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(_TABLE)

@@ -100,6 +100,11 @@ class Queries:
             merged[key] = _joined(merged.get(key), _reason(row))
         return sorted(merged.values(), key=lambda one: (-one.count, one.reason))
 
+    async def dead_letter(self, tenant: TenantId, id_: DeliveryId) -> PastNotification | None:
+        """The whole notification of a dead letter, None for what is none or another tenant's."""
+        rows = await self._fetch(self._shard_of(id_), "dead_letter", id_, tenant)
+        return await self.notification(tenant, rows[0]["notification_id"]) if rows else None
+
     async def dead(
         self, shard: ShardNumber, tenant: TenantId, reason: str | None, only: Sequence[UUID] | None, limit: int
     ) -> Sequence[DeliveryId]:

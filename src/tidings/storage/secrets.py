@@ -12,9 +12,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel
+from tidings.settings import SettingsError
 
+_MASTER_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _HASH_BYTES: Final = 16
+
+
+class NoMasterKey(SettingsError):
+    """Nothing can be encrypted, and no key be checked: set TIDINGS_MASTER_KEY to 64 random hexadecimal digits."""
 
 
 class WrongMasterKey(Exception):
@@ -22,10 +28,11 @@ class WrongMasterKey(Exception):
 
 
 class Secrets:
-    """Every secret use has a key of its own, derived from the one master key (32 bytes as hexadecimal digits)."""
+    """Every secret use has a key of its own, derived from the one master key (32 bytes as hexadecimal digits).
+    Raises NoMasterKey for anything else."""
 
     def __init__(self, master_key_hex: str) -> None:
-        self._master = bytes.fromhex(master_key_hex)
+        self._master = _master(master_key_hex)
         self._credentials = AESGCM(self._derive(b"credentials"))
         self._addresses = self._derive(b"addresses")
         self.pepper = self._derive(b"api keys")
@@ -49,6 +56,16 @@ class Secrets:
         """What an address is found by where its text must not be. ``address`` is in normal form."""
         text = f"{tenant}\0{channel.value}\0{address}".encode()
         return blake2b(text, digest_size=_HASH_BYTES, key=self._addresses).digest()
+
+
+def _master(hex_: str) -> bytes:
+    try:
+        key = bytes.fromhex(hex_)
+    except ValueError:
+        key = b""
+    if len(key) != _MASTER_BYTES:
+        raise NoMasterKey((NoMasterKey.__doc__ or "").strip())
+    return key
 
 
 AddressHash = Callable[[TenantId, Channel, str], bytes]

@@ -1,14 +1,16 @@
 """The shards: one PostgreSQL database each, reached through pools whose commits are as durable as their use asks."""
 
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import asyncpg
 import asyncpg.pool
 
 from tidings.domain.errors import Unavailable
 from tidings.domain.ids import ShardNumber
+from tidings.settings import SettingsError
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -33,6 +35,12 @@ BY_ID: Final[Mapping[str, str]] = {
     "enable_mergejoin": "off",
 }
 _CONNECT_TIMEOUT_S: Final = 5.0
+_SILENCE: Final[Mapping[int, int]] = {
+    socket.TCP_KEEPIDLE: 5,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 20_000,  # milliseconds
+}
 
 AWAY: Final = (
     OSError,
@@ -45,6 +53,9 @@ AWAY: Final = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.ObjectNotInPrerequisiteStateError,  # takes no connections
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # a password that is being changed, a fail-over under way
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,
 )
 """The database cannot do its work now. After a broken connection nothing is known about what it was asked last."""
 
@@ -53,17 +64,37 @@ class CancelledWait(Exception):
     """The server stopped waiting for a standby: the commit is visible, and may exist on one node only."""
 
 
+def named(dsn: str) -> str:
+    """The DSN. Raises SettingsError for an empty one, with which asyncpg would choose a database itself."""
+    if not dsn:
+        raise SettingsError("no database: set TIDINGS_CONTROL_DSN and TIDINGS_SHARD_DSNS, or start `tidings up`")
+    return dsn
+
+
 async def open_pool(dsn: str, size: int, settings: Mapping[str, str]) -> Pool:
-    """Connections are made when first needed, so that a database that is away does not stop the start."""
+    """Connections are made when first needed, so that a database that is away does not stop the start. Raises
+    SettingsError without a DSN."""
     return await asyncpg.create_pool(
-        dsn,
+        named(dsn),
         min_size=0,
         max_size=size,
         max_inactive_connection_lifetime=300.0,
         timeout=_CONNECT_TIMEOUT_S,
         server_settings={"application_name": "tidings", **settings},
         reset=_as_it_is,
+        init=_notice_silence,
     )
+
+
+async def _notice_silence(connection: Connection) -> None:
+    """A server that vanished without a word is noticed by the kernel in some 20 s. There is no time limit on commands:
+    a commit is never cancelled."""
+    socket_ = cast(Any, connection)._transport.get_extra_info("socket")
+    if socket_ is None or socket_.family == socket.AF_UNIX:
+        return
+    socket_.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _SILENCE.items():
+        socket_.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _as_it_is(_: object) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from tidings.channels.base import Plugin
 from tidings.channels.registry import build_channels
 from tidings.domain.catalog import Account
+from tidings.domain.errors import Unavailable
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel
 from tidings.hints.poll import Unwoken, WakeByValkey
@@ -30,7 +31,7 @@ from tidings.settings import Settings, pairs
 from tidings.storage.control import Control
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.secrets import Secrets
-from tidings.storage.shards import AWAY, Shards, open_pool
+from tidings.storage.shards import Shards, open_pool
 
 _SETTLE_BATCH: Final = 200
 _SIDE_BY_SIDE: Final = 1
@@ -114,7 +115,10 @@ def provider_of(settings: Settings, catalog: CatalogCache, account: Account) -> 
         "connect_timeout_s": str(usual.connect_timeout_s),
         "pause_s": str(usual.account_pause_s),
     }
-    return providers.build(msgspec.structs.replace(account, settings={**common, **account.settings, **forced}))
+    merged = {**common, **account.settings, **forced}
+    for name in ("timeout_s", "connect_timeout_s"):  # an account may be more impatient than its worker, never less
+        merged[name] = str(min(float(merged[name]), float(common[name])))
+    return providers.build(msgspec.structs.replace(account, settings=merged))
 
 
 def _sandbox_url(settings: Settings, kind: str) -> str:
@@ -137,7 +141,7 @@ async def _loaded(catalog: CatalogCache) -> None:
     while True:
         try:
             return await catalog.load()
-        except AWAY:
+        except Unavailable:
             await asyncio.sleep(_START_AGAIN_S)
 
 

@@ -86,6 +86,10 @@ RETURNING id;
 -- name: find_account
 SELECT id, settings, receipt_token FROM account WHERE tenant = $1 AND name = $2;
 
+-- name: change_account
+-- Apart from the insert, which would draw a new number each time: there are 32,767 of them.
+UPDATE account SET kind = $2, settings = $3 WHERE id = $1 RETURNING id;
+
 -- name: put_account
 INSERT INTO account (tenant, name, kind, channel, settings, receipt_token) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (tenant, name) DO UPDATE SET kind = excluded.kind, settings = excluded.settings

@@ -28,7 +28,7 @@ RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.
 -- name: load
 -- All that deciding and sending need of what was just claimed. A statement of its own, because only now the bounds of
 -- the ids are known, and without them it would open every partition.
-SELECT v.id, v.notification_id, v.tenant, v.channel, n.slot, n.user_id, n.category, n.template_version, n.sender,
+SELECT v.id, v.notification_id, v.tenant, v.channel, v.duplicate_possible, n.slot, n.user_id, n.category, n.template_version, n.sender,
        n.payload, n.created_at, n.expires_at, u.preferences, u.zone, u.locale,
        coalesce(v.address, a.value) AS address, coalesce(v.address_hash, a.hash) AS address_hash,
        s.reason IS NOT NULL AS suppressed

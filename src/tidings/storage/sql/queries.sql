@@ -26,9 +26,11 @@ WHERE tenant = $1 AND id >= $2 AND id < $3 AND ($4::int IS NULL OR category = $4
 ORDER BY id DESC LIMIT $5;
 
 -- name: deliveries
--- Where they stand: the delivery's last word, and the dispatch while something is left to do.
+-- Where they stand: the delivery's last word, and the dispatch while something is left to do. The end of a hold or the
+-- next look may lie behind the expiry; what callers see never does. A dead letter's is the time of its burial.
 SELECT v.id, v.notification_id, v.channel, v.address, v.status, v.duplicate_possible, v.finished_at, n.send_at,
-       d.state, d.due_at, d.detail, coalesce(v.reason, d.reason) AS reason, now() AS now
+       d.state, CASE WHEN d.state < 4 THEN least(d.due_at, n.expires_at) ELSE d.due_at END AS due_at, d.detail,
+       coalesce(v.reason, d.reason) AS reason, now() AS now
 FROM delivery v
 JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $3 AND $4
 LEFT JOIN dispatch d ON d.id = v.id
@@ -49,6 +51,11 @@ SELECT coalesce(d.reason, '') AS reason, v.channel, count(*) AS count, min(d.due
 FROM dispatch d JOIN delivery v ON v.id = d.id
 WHERE d.lane = 3 AND d.state = 4 AND v.tenant = $1
 GROUP BY 1, 2;
+
+-- name: dead_letter
+SELECT v.notification_id
+FROM dispatch d JOIN delivery v ON v.id = d.id
+WHERE d.id = $1 AND v.id = $1 AND d.lane = 3 AND d.state = 4 AND v.tenant = $2;
 
 -- name: dead
 -- The oldest first.
