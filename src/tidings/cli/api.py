@@ -1,6 +1,7 @@
 """``tidings api``: the HTTP edge."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 import uvicorn
 
 from tidings.cli.app import Config
-from tidings.cli.role import OpsPort, run_role, serving_ops
+from tidings.cli.role import OpsPort, announce, http, run_role, serving_ops
 from tidings.runtime.http import BoundedProtocol
 from tidings.runtime.telemetry import Telemetry
 from tidings.settings import Settings
@@ -28,7 +29,12 @@ def api(
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: after its own end there are commits to wait for."""
+    """Leaves signals to us: after its own end there are commits to wait for. Says where it listens."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            announce("api", http(self.config.host, server.sockets[0].getsockname()[1]))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -6,12 +6,15 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
+import asyncpg
 import typer
 
+from tidings.domain.errors import Unavailable
 from tidings.runtime.rundir import AlreadyRunning
 from tidings.settings import SettingsError
+from tidings.storage.shards import AWAY
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -43,6 +46,10 @@ Config = Annotated[Path | None, typer.Option("--config", help="The settings file
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
 
 
+NO_ANSWER: Final = (Unavailable, *AWAY, asyncpg.InvalidAuthorizationSpecificationError)
+"""What a database raises that is away, or does not let us in."""
+
+
 class Failed(Exception):
     """The command could not do what it was asked; the message says why."""
 
@@ -61,8 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         build(words)(args=words, prog_name="tidings")
     except (Failed, AlreadyRunning, SettingsError) as fault:
-        sys.stderr.write(f"tidings: {fault}\n")
-        sys.exit(_code(fault))
+        _leave(str(fault), _code(fault))
+    except asyncpg.InterfaceError as fault:
+        # A DSN that cannot be read is one of these; the others say that a connection is gone.
+        wrong = isinstance(fault, ValueError)
+        _leave(f"{'a DSN cannot be used' if wrong else 'no answer'}: {_told(fault)}", 2 if wrong else Unreachable.code)
+    except NO_ANSWER as fault:
+        if isinstance(fault, OSError) and fault.filename is not None:
+            _leave(str(fault), Failed.code)  # a file, and no database
+        _leave(f"no answer: {_told(fault)}; `tidings doctor` says from where", Unreachable.code)
 
 
 def build(words: Sequence[str]) -> typer.Typer:
@@ -101,6 +115,16 @@ def _root(
     show_version: Annotated[bool, typer.Option(_VERSION, is_eager=True, callback=_say_version)] = False,
 ) -> None:
     """Options that come before a command; typer keeps a single command a command where there is such a function."""
+
+
+def _leave(why: str, code: int) -> NoReturn:
+    sys.stderr.write(f"tidings: {why}\n")
+    sys.exit(code)
+
+
+def _told(fault: BaseException) -> str:
+    """In one line, whatever the database had to add."""
+    return next(iter(str(fault).splitlines()), "") or type(fault).__name__
 
 
 def _code(fault: Exception) -> int:

@@ -22,8 +22,9 @@ from tidings.bench.standin import running as stand_in_running
 from tidings.bench.suite import Bench
 from tidings.bench.system import Refused, System
 from tidings.cli.app import DataDir, Failed, Json, Unreachable
+from tidings.cli.databases import named
+from tidings.domain.ids import first_at
 from tidings.runtime import rundir
-from tidings.settings import current
 
 Batch = Annotated[int, typer.Option("--batch", min=0, max=1000, help="Notifications per request; 0: one, unwrapped.")]
 Repeat = Annotated[int, typer.Option("--repeat", min=1, help="Runs; the figures are their medians.")]
@@ -165,15 +166,16 @@ def ledger(
     as_json: Json = False,
 ) -> None:
     """Compares what was answered, what is on record and what the provider took, and names every difference."""
-    place = current({"data_dir": data_dir and str(data_dir)}).data_dir
-    running = rundir.find(place)
-    if running is None:
-        raise Unreachable(f"nothing runs on {place}: `tidings up` starts it")
+    settings = named(data_dir)
+    running = rundir.find(settings.data_dir)
     since_ms = 0 if since_s is None else int((time.time() - since_s) * 1000)
+    if running and running.sandbox_url and not (provider or sandbox):
+        sandbox, since_ms = running.sandbox_url, max(since_ms, int(running.started_at * 1000))
+        Console(stderr=True).print(f"with the ledger of {sandbox}, which began when this system was started")
+    dsns = running.postgres_dsns if running else (settings.control_dsn, *settings.shard_dsns)
     try:
         calls = client_ledger.as_calls(client_ledger.read(client)) if client else None
-        taken = _taken(provider, sandbox)
-        report = asyncio.run(_compared(running.postgres_dsns, since_ms, calls, taken))
+        report = asyncio.run(_compared(dsns, since_ms, calls, _taken(provider, sandbox)))
     except (OSError, asyncpg.PostgresError) as fault:
         raise Unreachable(str(fault)) from fault
     if as_json:
@@ -193,6 +195,10 @@ def _taken(provider: str | None, sandbox: str | None) -> list[Taken] | None:
 async def _compared(
     dsns: tuple[str, ...], since_ms: int, calls: list[Call] | None, taken: list[Taken] | None
 ) -> Report:
+    """Only what was accepted since then, in all ledgers: ids begin with their time."""
+    since = first_at(since_ms).bytes
+    calls = None if calls is None else [one for one in calls if one.id is None or one.id >= since]
+    taken = None if taken is None else [one for one in taken if one.delivery >= since]
     database = await ledger_rows.read_database(dsns, since_ms)
     return check(Ledgers(database, calls, taken), Rules(accounts=await ledger_rows.read_accounts(dsns)))
 

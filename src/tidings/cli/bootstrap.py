@@ -4,20 +4,24 @@ A tenant and its test twin, a category, a sender, a template, the first key; wit
 """
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
-from tidings.cli.app import Config
-from tidings.domain.catalog import Catalog
+from tidings.cli.app import Config, DataDir
+from tidings.cli.databases import named
+from tidings.domain.catalog import Account, Catalog
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.template import TemplateSource
 from tidings.runtime.rundir import API_KEY, RECEIPTS_URLS, SANDBOX_KEY, write_private
 from tidings.sandbox.app import public_key_base64
-from tidings.settings import Settings, current, pairs
+from tidings.settings import Settings, pairs
 from tidings.storage.control import Control
 from tidings.wiring.commands import control_of
 
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 TENANT: Final = "default"
 TWIN: Final = "default (test)"
 WELCOME: Final = TemplateSource(
@@ -30,9 +34,9 @@ WELCOME: Final = TemplateSource(
 )
 
 
-def bootstrap(config: Config = None) -> None:
+def bootstrap(data_dir: DataDir = None, config: Config = None) -> None:
     """Make the first tenant, key, category, sender and template, where they are missing."""
-    asyncio.run(_bootstrap(current({"config": config})))
+    asyncio.run(_bootstrap(named(data_dir, config)))
 
 
 async def _bootstrap(settings: Settings) -> None:
@@ -68,6 +72,9 @@ async def _accounts(control: Control, settings: Settings, tenant: TenantId) -> N
     """Accounts at the sandbox, whose address may be another with every start."""
     for kind, url in pairs(settings.sandbox_providers).items():
         key = public_key_base64(settings.data_dir / SANDBOX_KEY)
+        if (known := _account(await control.catalog(), tenant, kind)) and not _sandboxed(known):
+            sys.stderr.write(f"tidings: {kind} is a real account and stays one; it sends nothing to the sandbox\n")
+            continue
         sandboxed = {"url": url, "api_key": "SG.sandbox", "webhook_public_key": key}
         account = await control.put_account(tenant, kind, kind, Channel.email, sandboxed)
         if (tenant, Channel.email) not in (await control.catalog()).routes:
@@ -76,7 +83,18 @@ async def _accounts(control: Control, settings: Settings, tenant: TenantId) -> N
 
 async def _receipts(control: Control, settings: Settings, tenant: TenantId) -> None:
     """Tells the sandbox where its webhooks go."""
-    accounts = [one for one in (await control.catalog()).accounts.values() if one.tenant == tenant]
+    catalog = await control.catalog()
+    found = [_account(catalog, tenant, kind) for kind in pairs(settings.sandbox_providers)]
+    accounts = [one for one in found if one and _sandboxed(one)]
     lines = [f"{one.name}={settings.public_url}/api/v1/receipts/{one.name}/{one.receipt_token}\n" for one in accounts]
     if settings.sandbox_providers:
         write_private(Path(settings.data_dir / RECEIPTS_URLS), "".join(lines))
+
+
+def _account(catalog: Catalog, tenant: TenantId, name: str) -> Account | None:
+    return next((one for one in catalog.accounts.values() if (one.tenant, one.name) == (tenant, name)), None)
+
+
+def _sandboxed(account: Account) -> bool:
+    """One without an address of its own is at the provider's."""
+    return urlsplit(account.settings.get("url", "")).hostname in _LOOPBACK

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
-from tidings.cli.app import Config, DataDir, Failed, Json
+from tidings.cli.app import NO_ANSWER, Config, DataDir, Failed, Json, Unreachable
 from tidings.settings import Settings, current
 from tidings.storage.migrate import Kind, behind
 
@@ -23,11 +23,12 @@ _TIMEOUT_S: Final = 5.0
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """``advice`` is empty where all is well."""
+    """``advice`` is empty where all is well; ``away`` is what was set and does not answer."""
 
     what: str
     found: str
     advice: str = ""
+    away: bool = False
 
 
 def doctor(
@@ -43,6 +44,8 @@ def doctor(
         typer.echo(msgspec.json.encode({"findings": findings, "settings": settings.describe()}))
     else:
         _show(findings, settings if show_settings else None)
+    if away := [finding.what for finding in findings if finding.away]:
+        raise Unreachable(f"no answer from {', '.join(away)}")
     if any(finding.advice for finding in findings):
         raise Failed("something needs attention")
 
@@ -67,8 +70,8 @@ async def _database(name: str, dsn: str, kind: Kind) -> AsyncIterator[Finding]:
         return
     try:
         connection = await asyncpg.connect(dsn, timeout=_TIMEOUT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as fault:
-        yield Finding(name, f"no answer ({type(fault).__name__})", "is PostgreSQL up, and is the address right?")
+    except NO_ANSWER as fault:
+        yield _away(name, fault, "PostgreSQL")
         return
     try:
         major = connection.get_server_version().major
@@ -83,6 +86,11 @@ async def _database(name: str, dsn: str, kind: Kind) -> AsyncIterator[Finding]:
     yield Finding(f"{name}, schema", found, "run `tidings migrate`" if missing else "")
 
 
+def _away(name: str, fault: Exception, what: str) -> Finding:
+    advice = f"is {what} up, and is the address right?"
+    return Finding(name, f"no answer ({type(fault).__name__})", advice, away=True)
+
+
 def _clock_advice(apart_s: float) -> str:
     return "" if apart_s < _CLOCKS_APART_S else "synchronise the clocks of both machines (NTP)"
 
@@ -90,11 +98,14 @@ def _clock_advice(apart_s: float) -> str:
 async def _valkey(settings: Settings) -> Finding:
     if not settings.valkey_url:
         return Finding("valkey", "not set", "without it nothing wakes idle workers: they look once in worker.poll_s")
-    client = redis.Redis.from_url(settings.valkey_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+    try:
+        client = redis.Redis.from_url(settings.valkey_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+    except ValueError as fault:
+        return Finding("valkey", "not a URL", f"correct valkey_url: {fault}")
     try:
         said = await client.info("server")
     except (RedisError, OSError) as fault:
-        return Finding("valkey", f"no answer ({type(fault).__name__})", "is it up, and is the address right?")
+        return _away("valkey", fault, "Valkey")
     finally:
         await client.aclose()
     return Finding("valkey", f"version {said.get('valkey_version') or said.get('redis_version')}")

@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidings.cli.app import DataDir, Failed, Json
-from tidings.settings import Settings, current
+from tidings.cli.app import Config, DataDir, Failed, Json
+from tidings.cli.databases import named
+from tidings.settings import Settings
 from tidings.storage.control import ALL_SCOPES
 from tidings.wiring.commands import control_of
 
@@ -19,9 +20,9 @@ Tenant = Annotated[str, typer.Option(help="Whose key.")]
 
 
 @keys.command("list")
-def list_(data_dir: DataDir = None, json: Json = False) -> None:
+def list_(data_dir: DataDir = None, config: Config = None, json: Json = False) -> None:
     """All keys, without their secrets, which nobody has."""
-    rows = asyncio.run(_list(_settings(data_dir)))
+    rows = asyncio.run(_list(named(data_dir, config)))
     if json:
         typer.echo(msgspec.json.encode(rows))
         return
@@ -40,24 +41,27 @@ def create(
     test: Annotated[bool, typer.Option("--test", help="Of the tenant's test twin: reaches the sandbox only.")] = False,
     scopes: Annotated[str, typer.Option(help="Of send, read, manage.")] = ",".join(ALL_SCOPES),
     data_dir: DataDir = None,
+    config: Config = None,
+    json: Json = False,
 ) -> None:
     """Make a key and show it, this once."""
     wanted = [scope.strip() for scope in scopes.split(",")]
     if unknown := set(wanted) - set(ALL_SCOPES):
         raise typer.BadParameter(f"no scope {', '.join(sorted(unknown))}; there are {', '.join(ALL_SCOPES)}")
     whose = f"{tenant} (test)" if test else tenant
-    typer.echo(asyncio.run(_create(_settings(data_dir), whose, name, wanted)))
+    key = asyncio.run(_create(named(data_dir, config), whose, name, wanted))
+    typer.echo(msgspec.json.encode({"key": key, "scopes": wanted}) if json else key)
 
 
 @keys.command()
-def revoke(key: Annotated[str, typer.Argument(help="The id that `list` shows.")], data_dir: DataDir = None) -> None:
+def revoke(
+    key: Annotated[str, typer.Argument(help="The id that `list` shows.")],
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
     """End a key; every process knows within a second."""
-    if not asyncio.run(_revoke(_settings(data_dir), key)):
+    if not asyncio.run(_revoke(named(data_dir, config), key)):
         raise Failed(f"there is no key {key}")
-
-
-def _settings(data_dir: DataDir) -> Settings:
-    return current({"data_dir": data_dir and str(data_dir)})
 
 
 async def _list(settings: Settings) -> list[dict[str, Any]]:

@@ -7,18 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidings.cli.app import Config, Json, Unreachable
-from tidings.settings import current
+from tidings.cli.app import Config, DataDir, Json
+from tidings.cli.databases import named
 from tidings.wiring.commands import migrate_all
 
 
-def migrate(config: Config = None, as_json: Json = False) -> None:
+def migrate(data_dir: DataDir = None, config: Config = None, as_json: Json = False) -> None:
     """Apply what is missing. Safe to repeat, and to run from several places at once."""
-    settings = current({"config": config})
-    try:
-        applied = asyncio.run(migrate_all(settings))
-    except OSError as fault:
-        raise Unreachable(f"a database does not answer: {fault}") from fault
+    applied = asyncio.run(migrate_all(named(data_dir, config)))
     if as_json:
         typer.echo(msgspec.json.encode(applied))
         return

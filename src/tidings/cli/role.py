@@ -3,16 +3,19 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import msgspec
 import typer
 import uvloop
 
 from tidings.cli.app import Unreachable
 from tidings.domain.events import Started, Stopping
-from tidings.runtime.ops import Check, Ops
+from tidings.runtime.ops import Check, Ops, port_of
 from tidings.runtime.telemetry import Telemetry, failure
 from tidings.settings import Settings, current
 
@@ -48,7 +51,20 @@ async def _until_signalled(role: str, serve: Role, settings: Settings, telemetry
 async def serving_ops(settings: Settings, telemetry: Telemetry, checks: Mapping[str, Check]) -> AsyncIterator[None]:
     ops = Ops(checks, telemetry.exposition, settings.ops.ready_timeout_s)
     server = await ops.serve(settings.ops.host, settings.ops.port)
+    announce("ops", http(settings.ops.host, port_of(server)))
     try:
         yield
     finally:
         server.close()
+
+
+def announce(what: str, url: str) -> None:
+    """One more line of the log, with what nobody could know before: the port that was free."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    line = {"at": at, "event": "Listening", "level": "info", "what": what, "url": url}
+    sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
+    sys.stderr.flush()
+
+
+def http(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -8,9 +8,9 @@ import typer
 from tidings.cli.app import Config
 from tidings.cli.role import OpsPort, run_role, serving_ops
 from tidings.runtime.telemetry import Telemetry
-from tidings.settings import Settings
+from tidings.settings import Settings, SettingsError
 from tidings.wiring.core import checks, core
-from tidings.wiring.worker import build_worker
+from tidings.wiring.worker import build_worker, lanes_of
 
 
 def work(
@@ -23,6 +23,10 @@ def work(
 
 
 async def _work(settings: Settings, telemetry: Telemetry, stop: asyncio.Event) -> None:
+    try:
+        lanes_of(settings.worker.lanes)
+    except ValueError as fault:
+        raise SettingsError(f"worker.lanes: {fault}") from fault
     async with core(settings, telemetry, listen=True) as parts:
         worker, shards = await build_worker(parts)
         async with serving_ops(settings, telemetry, checks(shards)):
