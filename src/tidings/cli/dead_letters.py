@@ -14,6 +14,7 @@ from tidings.cli.client import client
 dead_letters = typer.Typer(help="What could not be delivered, and what to do about it.", no_args_is_help=True)
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Deliveries; none: all that --reason names.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which.")]
 Reason = Annotated[str | None, typer.Option(help="Such as attempts_used, template_error, quarantined.")]
 
 
@@ -30,18 +31,25 @@ def list_(data_dir: DataDir = None, json: Json = False) -> None:
             one["reason"], one["channel"], str(one["count"]), one["first_at"], one["last_at"], one["latest"]
         )  # fmt: skip
     Console().print(table)
+    if found["items"]:
+        typer.echo(
+            "`tidings dead-letters replay` and `discard` take a delivery's id; `tidings show` takes a notification's"
+        )
 
 
 @dead_letters.command()
-def replay(ids: Ids = None, reason: Reason = None, data_dir: DataDir = None, json: Json = False) -> None:
+def replay(
+    ids: Ids = None, reason: Reason = None, dry_run: DryRun = False, data_dir: DataDir = None, json: Json = False
+) -> None:
     """Put them back into their lanes, with a fresh schedule."""
-    _act("replay", _chosen(ids, reason), data_dir, json)
+    done = _act("replay", _chosen(ids, reason) | {"dry_run": dry_run}, data_dir)
+    _tell(done, "would be replayed" if dry_run else "replayed", json)
 
 
 @dead_letters.command()
 def discard(ids: Ids = None, reason: Reason = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Give them up for good."""
-    _act("discard", _chosen(ids, reason), data_dir, json)
+    _tell(_act("discard", _chosen(ids, reason), data_dir), "discarded", json)
 
 
 def _chosen(ids: list[str] | None, reason: str | None) -> dict[str, Any]:
@@ -50,14 +58,16 @@ def _chosen(ids: list[str] | None, reason: str | None) -> dict[str, Any]:
     return {"ids": ids} if ids else {"reason": reason}
 
 
-def _act(verb: str, chosen: dict[str, Any], data_dir: DataDir, as_json: bool) -> None:
-    done = asyncio.run(_call("POST", f"/dead-letters/{verb}", chosen, data_dir))
+def _act(verb: str, chosen: dict[str, Any], data_dir: DataDir) -> dict[str, Any]:
+    return dict(asyncio.run(_call("POST", f"/dead-letters/{verb}", chosen, data_dir)))
+
+
+def _tell(done: dict[str, Any], what: str, as_json: bool) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(done))
-        return
-    count = len(done.get("ids", ()))
-    typer.echo(f"{count} {verb}ed" if verb == "replay" else f"{count} discarded")
-    if not count:
+    else:
+        typer.echo(f"{len(done['ids'])} {what}" + ("; there are more: call again" if done["more"] else ""))
+    if not done["ids"]:
         raise Failed("nothing matched")
 
 

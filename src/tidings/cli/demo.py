@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from typing import Any, Final
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Column, Table
 
 from tidings.cli.app import DataDir, Failed
 from tidings.cli.client import Client, client
-from tidings.cli.story import coloured
+from tidings.cli.story import UNFINISHED, coloured
 
 PEOPLE: Final = (
     ("ada", "Ada Lovelace", "12.50 €"),
@@ -19,6 +20,7 @@ PEOPLE: Final = (
 )
 _PATIENCE_S: Final = 30.0
 _LOOK_EVERY_S: Final = 0.1
+_UNDER_WAY: Final = UNFINISHED | {"sent"}
 
 
 def demo(data_dir: DataDir = None) -> None:
@@ -49,16 +51,22 @@ async def _send(api: Client, user: str, name: str, total: str) -> str:
 
 async def _follow(api: Client, ids: list[str]) -> None:
     """Shows each until the provider has said what became of it."""
-    async with asyncio.timeout(_PATIENCE_S):
-        with Live(console=Console(), auto_refresh=False) as live:
-            while True:
-                found = [await api.call("GET", f"/notifications/{id_}") for id_ in ids]
-                live.update(_table(found), refresh=True)
-                if all(one["status"] == "delivered" for one in found):
-                    return
-                if dead := [one["id"] for one in found if one["status"] in ("failed", "dead", "suppressed")]:
-                    raise Failed(f"{dead[0]} did not arrive; `tidings show {dead[0]}` says why")
-                await asyncio.sleep(_LOOK_EVERY_S)
+    end = time.monotonic() + _PATIENCE_S
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            found = [await api.call("GET", f"/notifications/{id_}") for id_ in ids]
+            live.update(_table(found), refresh=True)
+            if not (missing := [one for one in found if one["status"] != "delivered"]):
+                return
+            for one in missing:
+                if one["status"] not in _UNDER_WAY or time.monotonic() > end:
+                    raise Failed(_missed(one))
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _missed(one: dict[str, Any]) -> str:
+    still = "still " if one["status"] in _UNDER_WAY else ""
+    return f"{one['id']} is {still}{one['status']}; `tidings show {one['id']}` says why"
 
 
 def _table(found: list[dict[str, Any]]) -> Table:

@@ -1,6 +1,8 @@
 """``tidings send`` and ``tidings show``: one notification, from the terminal."""
 
 import asyncio
+import sys
+import time
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -13,6 +15,9 @@ from tidings.cli.client import Client, client
 from tidings.cli.story import UNFINISHED, told
 
 _LOOK_EVERY_S: Final = 0.1
+_PATIENCE_S: Final = 10.0
+"""So long is a notification followed: a schedule of retries takes longer, and nobody has to watch it."""
+_FOLLOWED: Final = (UNFINISHED - {"scheduled"}) | {"sent"}
 _RECEIPT_LOOKS: Final = 50
 """So long is a receipt waited for, once the provider has taken it."""
 
@@ -37,9 +42,14 @@ def send(
     subject: Annotated[str | None, typer.Option(help="With --text, instead of a template.")] = None,
     text: Annotated[str | None, typer.Option(help="What to say.")] = None,
     data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
-    """Send one notification and follow it until its story ends."""
-    asyncio.run(_send(_body(to, template, data, {"subject": subject, "text": text}), data_dir))
+    """Send one notification and follow it until its story ends, for ten seconds at most."""
+    body = _body(to, template, data, {"subject": subject, "text": text})
+    found = asyncio.run(_send(body, data_dir, Console(stderr=json)))
+    if json:
+        typer.echo(msgspec.json.encode(found))
+    _conclude(found)
 
 
 def _body(to: str, template: str | None, data: str, content: dict[str, str | None]) -> dict[str, Any]:
@@ -54,24 +64,34 @@ def _body(to: str, template: str | None, data: str, content: dict[str, str | Non
     return {"to": recipient, "content": {part: said for part, said in content.items() if said}}
 
 
-async def _send(body: dict[str, Any], data_dir: DataDir) -> None:
+async def _send(body: dict[str, Any], data_dir: DataDir, console: Console) -> dict[str, Any]:
     async with client(data_dir) as api:
         accepted = await api.call("POST", "/notifications", body)
-        await _follow(api, accepted["id"])
+        return await _followed(api, accepted["id"], console)
 
 
-async def _follow(api: Client, id_: str) -> None:
-    with Live(console=Console(), auto_refresh=False) as live:
-        looks = 0
+async def _followed(api: Client, id_: str, console: Console) -> dict[str, Any]:
+    """The notification as it was at the last look."""
+    end, looks = time.monotonic() + _PATIENCE_S, 0
+    with Live(console=console, auto_refresh=False) as live:
         while True:
-            found = await api.call("GET", f"/notifications/{id_}")
+            found = dict(await api.call("GET", f"/notifications/{id_}"))
             live.update(told(found), refresh=True)
             looks += found["status"] == "sent"
-            if found["status"] not in UNFINISHED | {"sent"} or looks > _RECEIPT_LOOKS:
-                break
+            if found["status"] not in _FOLLOWED or looks > _RECEIPT_LOOKS or time.monotonic() > end:
+                return found
             await asyncio.sleep(_LOOK_EVERY_S)
-    if found["status"] not in {"sent", "delivered"}:
-        raise Failed(f"it ended as {found['status']}")
+
+
+def _conclude(found: dict[str, Any]) -> None:
+    """Says what to do about one that is under way still. Raises Failed for one that will not arrive."""
+    status = found["status"]
+    if status in UNFINISHED:
+        reasons = ", ".join(sorted({one["reason"] for one in found["deliveries"] if one["reason"]}))
+        why = f" ({reasons})" if reasons else ""
+        sys.stderr.write(f"tidings: {status} for now{why}; `tidings show {found['id']}` tells how it goes on\n")
+    elif status not in {"sent", "delivered"}:
+        raise Failed(f"it ended as {status}")
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:

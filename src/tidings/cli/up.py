@@ -32,6 +32,7 @@ from tidings.embedded import postgres
 from tidings.embedded.account import CannotRun
 from tidings.embedded.valkey import Valkey
 from tidings.runtime import rundir
+from tidings.runtime.child import Program
 from tidings.runtime.supervisor import Part, PartFailed, Patience, Supervisor
 from tidings.runtime.telemetry import Telemetry
 from tidings.sandbox.registry import STAND_INS
@@ -41,6 +42,11 @@ SANDBOX_SETTLE_S: Final = 30.0
 CONTROL: Final = "control"
 FOUND: Final = ("control_dsn", "shard_dsns", "valkey_url", "sandbox_url", "sandbox_providers", "public_url", "api.port")
 """What other commands on the same data directory need to know of this run."""
+
+
+_NO_SANDBOX: Final = (
+    "  providers      nothing is sent without an account: docs/how-to/add-a-provider.md, or --sandbox to try it\n"
+)
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -173,7 +179,9 @@ class System:
         """Schema first, then what has to be in it, then those who work with it."""
         roles = self._roles()
         await run_once(roles.program("migrate"))
-        await run_once(roles.program("bootstrap"))
+        await run_once(
+            msgspec.structs.replace(roles.program("bootstrap"), log=None)
+        )  # what it says is for the operator
         if self._options.sandbox:
             await self._supervisor.start([roles.part("sandbox", "sandbox", *self._sandbox_words())])
         workers = [roles.part("worker", "work") for _ in range(self._options.workers)]
@@ -212,17 +220,25 @@ class System:
             sys.stdout.flush()
         if self._options.demo:
             program = self._roles().program("demo", also={"TIDINGS_URL": self._url, "TIDINGS_API_KEY": key})
-            await run_once(msgspec.structs.replace(program, log=None))
+            await self._demonstrate(msgspec.structs.replace(program, log=None))
         if not self._options.json:
             sys.stdout.write(self._greeting())
             sys.stdout.flush()
+
+    async def _demonstrate(self, program: Program) -> None:
+        """One that ends badly is no reason to take the system down, but one to say so."""
+        try:
+            await run_once(program)
+        except Failed:
+            again = f"`tidings demo --data-dir {self._settings.data_dir}` shows why"
+            sys.stderr.write(f"tidings: the demonstration did not end well; {again}\n")
 
     def _greeting(self) -> str:
         data_dir, sandbox = self._settings.data_dir, self._settings.sandbox_url
         return (
             f"\nTidings is running. Ctrl-C stops it.\n  API            {self._url}/api/v1\n"
             f"  documentation  {self._url}/docs\n"
-            + (f"  sandbox        {sandbox}/\n" if sandbox else "")
+            + (f"  sandbox        {sandbox}/\n" if sandbox else _NO_SANDBOX)
             + f"  key            {data_dir / rundir.API_KEY}\n  logs           {data_dir / rundir.LOGS}\n"
         )
 
