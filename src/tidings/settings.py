@@ -7,6 +7,7 @@ line there and a field here.
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -27,6 +28,7 @@ NOT_SETTINGS: Final = frozenset({"TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_API_K
 
 DEFAULT: Final = "default"
 _MASK: Final = "***"
+_MASTER_KEY: Final = re.compile("[0-9a-fA-F]{64}").fullmatch
 
 Commit = Literal["on", "local", "remote_write", "remote_apply"]
 
@@ -73,6 +75,7 @@ class ApiSettings(_Group, frozen=True):
     flush_max: int
     flushes_side_by_side: int
     deadline_s: float
+    body_deadline_s: float
     max_body_bytes: int
     max_batch_body_bytes: int
     max_batch: int
@@ -347,6 +350,8 @@ def _check(settings: Settings) -> None:
         numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int | float)]
         if any(n < 0 or not isfinite(n) for n in numbers):
             raise SettingsError(f"{key} must be a number from 0 up, and is {value}")
+    if settings.master_key and not _MASTER_KEY(settings.master_key):
+        raise SettingsError(f"master_key (from {settings.sources['master_key']}) must be 64 hexadecimal digits")
     if settings.test.fault_file and not settings.test.enabled:
         raise SettingsError("test.fault_file ends processes and is refused while test.enabled is false")
     worker = settings.worker

@@ -6,9 +6,12 @@ import msgspec
 import pytest
 
 from tidings.settings import SettingsError, env_name, env_value, load
+from tidings.storage.migrate import migrate
+from tidings.storage.secrets import NoMasterKey, Secrets
+from tidings.storage.shards import open_pool
 
 SECRETS = {
-    "TIDINGS_MASTER_KEY": "5ec2e7",
+    "TIDINGS_MASTER_KEY": "5ec2e7" + "0" * 58,
     "TIDINGS_CONTROL_DSN": "postgresql://tidings:5ec2e7@db/control",
     "TIDINGS_SHARD_DSNS": "postgresql://db/s1?password=5ec2e7,postgresql://u:5ec2e7@db/s2",
     "TIDINGS_VALKEY_URL": "redis://:5ec2e7@cache:6379/0",
@@ -90,10 +93,30 @@ def test_a_lease_shorter_than_its_reserve_is_refused(tmp_path):
 
 def test_secrets_show_neither_in_the_description_nor_in_the_repr(tmp_path):
     settings = load({}, SECRETS, tmp_path)
-    assert settings.master_key == "5ec2e7"
+    assert settings.master_key == SECRETS["TIDINGS_MASTER_KEY"]
     assert settings.shard_dsns[1] == "postgresql://u:5ec2e7@db/s2"
     assert "5ec2e7" not in repr(settings) + repr(settings.describe())
     assert "postgresql://tidings:***@db/control" in repr(settings)
+
+
+@pytest.mark.parametrize("key", ["5ec2e7", "5ec2e7" * 11, "z" * 64, " " * 64, "5e " * 21 + "5"])
+def test_a_master_key_that_is_none_is_refused_without_being_shown(tmp_path, key):
+    with pytest.raises(SettingsError, match=r"^master_key \(from TIDINGS_MASTER_KEY\) must be 64 hex") as refused:
+        load({}, {"TIDINGS_MASTER_KEY": key}, tmp_path)
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["", "00" * 31, "00" * 33, "not hexadecimal"])
+def test_nothing_is_derived_from_a_key_that_is_none(key):
+    with pytest.raises(NoMasterKey, match="TIDINGS_MASTER_KEY to 64"):
+        Secrets(key)
+
+
+async def test_without_a_dsn_no_other_database_is_looked_for():
+    with pytest.raises(SettingsError, match="TIDINGS_CONTROL_DSN"):
+        await open_pool("", 1, {})
+    with pytest.raises(SettingsError, match="TIDINGS_CONTROL_DSN"):
+        await migrate("", "control")
 
 
 def test_lists_may_be_words_or_json(tmp_path):

@@ -10,6 +10,7 @@ from tidings.pipeline.receipts import FileReceipts
 from tidings.providers import registry as providers
 from tidings.runtime.ops import Ops
 from tidings.runtime.telemetry import failure
+from tidings.settings import ApiSettings
 from tidings.storage.accepting import AcceptStore
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.people import People
@@ -61,6 +62,15 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         emit=core.emit,
         failure=failure,
         ops=Ops(checks(accepting), core.telemetry.exposition, settings.ops.ready_timeout_s),
-        limits=Limits(settings.api.max_body_bytes, settings.api.max_batch_body_bytes, batch=settings.api.max_batch),
+        limits=limits_of(settings.api),
     )
     return build_app(edge), accept, accepting
+
+
+def limits_of(api: ApiSettings) -> Limits:
+    return Limits(
+        body_bytes=api.max_body_bytes,
+        batch_body_bytes=api.max_batch_body_bytes,
+        batch=api.max_batch,
+        body_deadline_s=api.body_deadline_s,
+    )

@@ -12,6 +12,7 @@ from tidings.storage.shards import Shards, open_pool
 
 async def migrate_all(settings: Settings) -> Mapping[str, Sequence[str]]:
     """Applies what is missing in the control database and every shard, and spreads the slots on the first run."""
+    secrets = Secrets(settings.master_key)
     applied = {"control": await migrate(settings.control_dsn, "control")}
     for number, dsn in enumerate(settings.shard_dsns):
         applied[f"shard {number}"] = await migrate(dsn, "shard")
@@ -20,7 +21,7 @@ async def migrate_all(settings: Settings) -> Mapping[str, Sequence[str]]:
     try:
         for shard in shards.numbers:
             await make_partitions(shards, shard, settings.relay.partitions_ahead_days)
-        await Control(pool, Secrets(settings.master_key)).spread_slots(len(settings.shard_dsns))
+        await Control(pool, secrets).spread_slots(len(settings.shard_dsns))
     finally:
         await shards.close()
         pool.terminate()
