@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -120,6 +121,19 @@ def test_patches_merge_as_rfc_7396_says(target, patch, result):
 )
 def test_an_etag_names_a_version(etag, version):
     assert version_of(etag) == version
+
+
+def test_a_window_has_seven_days_and_a_minute_for_clocks_that_differ():
+    now = datetime(2026, 5, 8, 12, tzinfo=UTC)
+    week = SearchAll(since=now - timedelta(days=7)).bounded(now + timedelta(seconds=2))
+    assert week.until > now
+    assert SearchAll(since=now - timedelta(days=7), until=now).bounded(now).until == now
+    with pytest.raises(Refusal, match="seven days"):
+        SearchAll(since=now - timedelta(days=7, minutes=2)).bounded(now)
+
+
+def test_a_window_that_ends_before_all_time_is_empty():
+    assert SearchAll(until=datetime(1, 1, 1, tzinfo=UTC)).bounded(datetime.now(UTC)).page(None).before.int == 0
 
 
 def test_a_page_knows_whether_there_are_more():

@@ -1,6 +1,6 @@
 """The story of a notification, told in order."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import msgspec
@@ -24,10 +24,13 @@ def delivery(status: Status, **more) -> PastDelivery:
     return msgspec.structs.replace(plain, **more)
 
 
-def told(*deliveries: PastDelivery, send_at: datetime | None = None) -> list[str]:
+def lived(*deliveries: PastDelivery, send_at: datetime | None = None) -> PastNotification:
     id_, user = NotificationId(UUID(int=1)), UserId("ada")
-    past = PastNotification(id_, TenantId(1), user, 1, None, None, Payload(), send_at, None, START, deliveries)
-    lines = timeline(past)
+    return PastNotification(id_, TenantId(1), user, 1, None, None, Payload(), send_at, None, START, deliveries)
+
+
+def told(*deliveries: PastDelivery, send_at: datetime | None = None) -> list[str]:
+    lines = timeline(lived(*deliveries, send_at=send_at))
     assert [line.at for line in lines] == sorted(line.at for line in lines)
     return [line.what for line in lines]
 
@@ -38,13 +41,13 @@ def attempt(n: int, outcome: str, seconds: float) -> PastAttempt:
 
 def test_retries_and_receipts_come_in_the_order_in_which_they_happened():
     receipt = PastReceipt(2, 1, "delivered", Mark.delivered, None, at(70), at(71))
-    lived = delivery(
+    retried = delivery(
         Status.delivered,
         attempts=(attempt(1, "try_later", 1), attempt(2, "sent", 62)),
         receipts=(receipt,),
         finished_at=at(63),
     )
-    assert told(lived) == [
+    assert told(retried) == [
         "accepted", "try 1 began", "try 1: try_later", "try 2 began", "try 2: sent", "receipt: delivered",
     ]  # fmt: skip
 
@@ -70,3 +73,8 @@ def test_what_is_left_to_do_comes_last(status, what):
 
 def test_a_schedule_is_part_of_the_story():
     assert told(delivery(Status.scheduled, due_at=at(900)), send_at=at(900)) == ["accepted", "scheduled", "due"]
+
+
+def test_a_schedule_is_told_in_universal_time_with_milliseconds():
+    paris = at(900).astimezone(timezone(timedelta(hours=2)))
+    assert [line.why for line in timeline(lived(send_at=paris))] == [None, "for 2026-05-01T12:15:00.000Z"]

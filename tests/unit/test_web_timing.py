@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidings.domain.timing import instant_of
+from tidings.web.asking import in_a_year
 
 PARIS = ZoneInfo("Europe/Paris")
 
@@ -63,3 +64,11 @@ def test_an_instant_shows_its_wall_time_unless_clocks_skip_it(zone, wall):
 @given(zone=st.sampled_from(ZONES).map(ZoneInfo), wall=WALLS)
 def test_the_second_reading_is_never_before_the_first(zone, wall):
     assert instant_of(wall, zone, overlap="second") >= instant_of(wall, zone, overlap="first")
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [("2026-05-01", "2027-05-01"), ("2027-05-01", "2028-05-01"), ("2028-02-29", "2029-02-28")],
+)
+def test_a_year_ahead_is_the_same_date_next_year(now, then):
+    assert in_a_year(utc(now)) == utc(then)

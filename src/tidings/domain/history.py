@@ -1,7 +1,7 @@
 """What is on record about a notification, and its story in the order in which it happened."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -99,7 +99,8 @@ def timeline(past: PastNotification) -> Sequence[Moment]:
     """The story, newest last. Where two things share an instant, cause comes before effect."""
     moments = [Moment(past.created_at, "accepted")]
     if past.send_at is not None:
-        moments.append(Moment(past.created_at, "scheduled", why=f"for {past.send_at.isoformat()}"))
+        send_at = past.send_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+        moments.append(Moment(past.created_at, "scheduled", why=f"for {send_at}Z"))
     for delivery in past.deliveries:
         moments += _of_delivery(delivery)
     return sorted(moments, key=lambda moment: moment.at)

@@ -13,6 +13,8 @@ from tidings.web.broad import build_broad
 from tidings.web.edge import Edge
 from tidings.web.exchange import (
     API,
+    JSON,
+    MERGE_PATCH,
     ClientGone,
     Head,
     Message,
@@ -93,7 +95,7 @@ class App:
         most = limits.batch_body_bytes if scope["path"] in _LARGE else limits.body_bytes
         body = await read_body(receive, head, most, limits.body_deadline_s)
         if body:
-            must_be_json(head)
+            must_be_json(head, MERGE_PATCH if scope["method"] == "PATCH" else JSON)
             read_json(body, ANYTHING)
         return body
 

@@ -1,6 +1,6 @@
 """From a valid body to what the pipeline is asked: names become ids, addresses take their normal form."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from tidings.channels.base import Plugin
 
 GENERAL: Final = "general"
-AHEAD_MAX: Final = timedelta(days=366)
+NO_ADDRESS: Final = "no_usable_address"
 _USERS_ZONE: Final = "user"
+_SLACK: Final = timedelta(minutes=1)
+"""What the caller's clock and the way here may differ from ours."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -66,9 +69,7 @@ class Asking:
             return msgspec.structs.replace(asked, user=UserId(recipient))
         if isinstance(recipient, str):
             recipient = Recipient(user=recipient)
-        addresses = self._addresses(recipient, at)
-        if recipient.user is None and addresses.keys().isdisjoint(asked.channels):
-            raise Invalid("name a user, or an address for one of the channels", pointer=at, code="no_usable_address")
+        addresses = self._addresses(recipient, at, asked.channels)
         user = UserId(recipient.user) if recipient.user is not None else None
         changed: dict[str, Any] = {"user": user, "addresses": addresses}
         if isinstance(wall, WallTime) and wall.zone == _USERS_ZONE:
@@ -76,10 +77,12 @@ class Asking:
         return msgspec.structs.replace(asked, **changed)
 
     def _template(self, request: NotificationRequest | BatchItem) -> Template | None:
-        if (request.template is None) == (request.content is None):
-            raise Invalid("give a template or content, one of the two", pointer="/template", code="missing_field")
         if request.template is None:
+            if request.content is None:
+                raise Invalid("give a template or content", pointer="/template", code="missing_field")
             return None
+        if request.content is not None:
+            raise Invalid("a template and content exclude each other: give one of them", pointer="/template")
         template = self._catalog.templates.get((self._tenant, request.template))
         if template is None:
             raise UnknownTemplate(pointer="/template")
@@ -134,7 +137,7 @@ class Asking:
 
     def _at_users(self, wall: WallTime, recipient: Recipient, at: str) -> datetime:
         if recipient.zone is None:
-            detail = 'the zone "user" needs a zone in "to": stored ones are not used yet'
+            detail = 'the zone "user" needs a "zone" in "to": a stored one is not used yet'
             raise Invalid(detail, pointer="/send_at/zone", code="not_supported_yet")
         return self._at(wall, recipient.zone, f"{at}/zone")
 
@@ -149,18 +152,40 @@ class Asking:
         return self._soon_enough(instant)
 
     def _soon_enough(self, instant: datetime) -> datetime:
-        if instant > self._now + AHEAD_MAX:
+        if instant > in_a_year(self._now) + _SLACK:
             raise Invalid("at most a year ahead", pointer="/send_at", code="too_far_ahead")
         return instant.astimezone(UTC) if instant > self._now else self._now
 
-    def _addresses(self, recipient: Recipient, at: str) -> dict[Channel, str]:
+    def _addresses(self, recipient: Recipient, at: str, wanted: Collection[Channel]) -> dict[Channel, str]:
+        """The usable ones; the others are left out. Raises Invalid when neither they nor a user say who is meant."""
         if recipient.zone is not None:
             zone_named(recipient.zone, f"{at}/zone")
-        found = dict[Channel, str]()
+        found, flaws = dict[Channel, str](), list[Invalid]()
         for channel, (name, address) in _given(recipient).items():
-            if address is not None and channel in self._channels:
+            if address is None or channel not in self._channels:
+                continue
+            try:
                 found[channel] = self._channels[channel].normal(address, pointer=f"{at}/{name}")
+            except Invalid as flaw:
+                if channel in wanted:
+                    flaws.append(flaw)
+        if recipient.user is None and found.keys().isdisjoint(wanted):
+            raise _nobody(flaws, at)
         return found
+
+
+def _nobody(flaws: Sequence[Invalid], at: str) -> Invalid:
+    if flaws:
+        return Invalid(flaws[0].detail, pointer=flaws[0].pointer or at, code=NO_ADDRESS)
+    return Invalid("name a user, or an address for one of the channels", pointer=at, code=NO_ADDRESS)
+
+
+def in_a_year(now: datetime) -> datetime:
+    """The same date next year; for 29 February the 28th."""
+    try:
+        return now.replace(year=now.year + 1)
+    except ValueError:
+        return now.replace(year=now.year + 1, day=28)
 
 
 def _given(recipient: Recipient) -> Mapping[Channel, tuple[str, str | None]]:

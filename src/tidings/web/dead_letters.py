@@ -7,11 +7,12 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import Field
 
-from tidings.domain.errors import Invalid
+from tidings.domain.errors import Invalid, NotFound
 from tidings.domain.ids import DeliveryId, ShardNumber
 from tidings.web.auth import Caller
 from tidings.web.edge import Edge
-from tidings.web.fields import Answer, Body, MayManage, MayRead, Stamp, Text, problems
+from tidings.web.fields import Answer, Body, MayManage, MayRead, PathId, Stamp, Text, problems
+from tidings.web.past import Story, story
 
 AT_ONCE: Final = 1_000
 
@@ -30,6 +31,16 @@ class DeadReason(Answer):
 class DeadReasons(Answer):
     items: list[DeadReason]
     next: None = None
+
+
+class DeadLetter(Answer):
+    """One delivery that could not be made, with the story of its notification."""
+
+    id: UUID
+    channel: str
+    reason: str | None
+    detail: str | None
+    notification: Story
 
 
 class Chosen(Body):
@@ -56,6 +67,7 @@ class DeadLetters:
     def routes(self) -> APIRouter:
         router = APIRouter(tags=["dead letters"])
         router.add_api_route("/dead-letters", self.reasons, methods=["GET"], responses=problems())
+        router.add_api_route("/dead-letters/{id}", self.one, methods=["GET"], responses=problems())
         router.add_api_route("/dead-letters/replay", self.replay, methods=["POST"], responses=problems())
         router.add_api_route("/dead-letters/discard", self.discard, methods=["POST"], responses=problems())
         return router
@@ -75,6 +87,15 @@ class DeadLetters:
             for one in found
         ]
         return DeadReasons(items=items)
+
+    async def one(self, caller: MayRead, id: PathId) -> DeadLetter:
+        """Why a delivery could not be made, and all that was tried."""
+        past = await self._edge.queries.dead_letter(caller.tenant, DeliveryId(id))
+        if past is None:
+            raise NotFound
+        told = story(past, self._edge.catalogs())
+        [dead] = [one for one in told.deliveries if one.id == id]
+        return DeadLetter(id=id, channel=dead.channel, reason=dead.reason, detail=dead.detail, notification=told)
 
     async def replay(self, caller: MayManage, body: Chosen) -> Done:
         """Back to their lanes, with a fresh schedule."""

@@ -20,6 +20,7 @@ Headers = list[tuple[bytes, bytes]]
 
 API: Final = "/api/v1"
 JSON: Final = b"application/json"
+MERGE_PATCH: Final = b"application/merge-patch+json"
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _RETRY_AFTER_S: Final = (1.0, 4.0)
 encoded: Final = msgspec.json.Encoder().encode
@@ -59,9 +60,9 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
     return head
 
 
-def must_be_json(head: Head) -> None:
-    """Raises NotJson."""
-    if head.content_type != JSON and head.content_type.partition(b";")[0].strip().lower() != JSON:
+def must_be_json(head: Head, also: bytes = JSON) -> None:
+    """``also`` is another media type that the call takes. Raises NotJson."""
+    if head.content_type != JSON and head.content_type.partition(b";")[0].strip().lower() not in (JSON, also):
         raise NotJson
 
 

@@ -35,6 +35,7 @@ class KeyListed(Answer):
 
 class KeyList(Answer):
     items: list[KeyListed]
+    next: None = None
 
 
 class Keys:

@@ -1,7 +1,7 @@
 """Lists: windows of time and cursors. Ids are times, so both are bounds on ids."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +15,10 @@ from tidings.web.fields import LIST_DEFAULT, LIST_MAX, Instant, Name, Text
 
 WINDOW_DEFAULT: Final = timedelta(hours=24)
 WINDOW_MAX: Final = timedelta(days=7)
+_SLACK: Final = timedelta(minutes=1)
+"""What clocks, and a request's way here, may differ by."""
+
+_FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _SCANNED: Final = 1_000
 _LAST: Final = UUID(int=(1 << 128) - 1)
 
@@ -54,12 +58,11 @@ class SearchAll(Search):
         """Raises Invalid for a window that is too long."""
         if self.reference is not None:
             return self
-        until = self.until or now + timedelta(minutes=1)
-        since = self.since or until - WINDOW_DEFAULT
-        if until - since > WINDOW_MAX:
+        since = self.since or max(self.until or now, _FIRST) - WINDOW_DEFAULT
+        if (self.until or now) - since > WINDOW_MAX + _SLACK:
             detail = "without user or reference at most seven days at once: set since and until"
             raise Invalid(detail, pointer="?since", code="window_too_long")
-        return self.model_copy(update={"since": since, "until": until})
+        return self.model_copy(update={"since": since, "until": self.until or now + _SLACK})
 
 
 def cut(

@@ -12,6 +12,7 @@ from tidings.domain.lanes import Channel
 from tidings.domain.people import Person
 from tidings.web.asking import zone_named
 from tidings.web.edge import Edge
+from tidings.web.exchange import MERGE_PATCH
 from tidings.web.fields import Answer, Body, MayManage, MayRead, Name, Stamp, UserPath, problems
 from tidings.web.problems import Changed, SeveralInvalid
 from tidings.web.validation import field_errors
@@ -22,6 +23,9 @@ Address = Annotated[str, Field(min_length=1, max_length=512)]
 Addresses = Annotated[list[Address], Field(max_length=20, default_factory=list)]
 Token = Annotated[str, Field(min_length=1, max_length=4096)]
 Tokens = Annotated[list[Token], Field(max_length=100, default_factory=list)]
+_MERGE_PATCH: Final = {
+    "requestBody": {"content": {MERGE_PATCH.decode(): {"schema": {"type": "object", "additionalProperties": True}}}}
+}
 FIELDS: Final[Mapping[str, Channel]] = {
     "emails": Channel.email,
     "phones": Channel.sms,
@@ -82,7 +86,9 @@ class Users:
         router.add_api_route("/users/batch", self.put_many, methods=["POST"], responses=problems())
         router.add_api_route("/users/{user}", self.get, methods=["GET"], responses=problems())
         router.add_api_route("/users/{user}", self.put, methods=["PUT"], responses=problems(412))
-        router.add_api_route("/users/{user}", self.patch, methods=["PATCH"], responses=problems(412))
+        router.add_api_route(
+            "/users/{user}", self.patch, methods=["PATCH"], responses=problems(412), openapi_extra=_MERGE_PATCH
+        )
         router.add_api_route("/users/{user}", self.delete, methods=["DELETE"], status_code=204, responses=problems(412))
         return router
 

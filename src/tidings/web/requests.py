@@ -26,7 +26,8 @@ class Asks(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
 
 
 class Recipient(Asks, frozen=True, kw_only=True):
-    """A user id, or addresses, or both. Addresses given here are used for this notification only."""
+    """A user id, or addresses, or both. Addresses given here are used for this notification only; beside a user id one
+    that is unusable is left out."""
 
     user: UserText | None = None
     email: AddressText | None = None
@@ -40,7 +41,7 @@ class Recipient(Asks, frozen=True, kw_only=True):
 
 
 class WallTime(Asks, frozen=True, kw_only=True):
-    """A time as clocks show it in a zone ("user": the recipient's own), and what to do when clocks change."""
+    """A time as clocks show it in a zone ("user": the one given in "to"), and what to do when clocks change."""
 
     local: Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?$", max_length=19)]
     zone: Name

@@ -144,11 +144,26 @@ async def test_a_search_over_all_users_has_a_window(api: Api):
     made = await sent(api, someone())
     recent = (await api.call("GET", "/api/v1/notifications?limit=5")).body
     assert recent["items"][0]["id"] == made and recent["next"]
-    week = (datetime.now(UTC) - timedelta(days=6)).isoformat()
+    week = (datetime.now(UTC) - timedelta(days=7)).isoformat()
     assert (await api.call("GET", "/api/v1/notifications", params={"since": week})).status == 200
-    month = (datetime.now(UTC) - timedelta(days=30)).isoformat()
-    said = await api.call("GET", "/api/v1/notifications", params={"since": month})
+    longer = (datetime.now(UTC) - timedelta(days=7, minutes=2)).isoformat()
+    said = await api.call("GET", "/api/v1/notifications", params={"since": longer})
     assert (said.status, said.code) == (422, "window_too_long")
+    assert (await api.call("GET", "/api/v1/notifications", params={"until": "0001-01-01T00:00:00Z"})).status == 200
+
+
+async def test_a_time_that_is_due_never_lies_behind_the_expiry(api: Api):
+    made = await sent(api, someone(), expires_after_s=3600)
+    shard = api.system.catalog.shard(slot_in(uuid.UUID(made)))
+    for state, shown in ((0, True), (1, True), (2, True), (3, True), (4, False)):
+        async with api.system.open() as shards:
+            late = (
+                "UPDATE dispatch SET state = $2, due_at = now() + interval '2 hours' WHERE id IN "
+                "(SELECT id FROM delivery WHERE notification_id = $1)"
+            )
+            await shards.fetch(shard, late, uuid.UUID(made), state)
+        story = (await api.call("GET", f"/api/v1/notifications/{made}")).body
+        assert (story["deliveries"][0]["due_at"] == story["expires_at"]) == shown, story
 
 
 async def test_a_list_takes_no_parameter_that_it_does_not_know(api: Api):
@@ -179,11 +194,16 @@ async def test_dead_letters_are_grouped_replayed_and_discarded(api: Api):
     story = await story_of(api, first)
     assert story["deliveries"][0]["detail"] == "line 3" and story["timeline"][-1]["what"] == "buried"
     delivery = story["deliveries"][0]["id"]
+    letter = f"/api/v1/dead-letters/{delivery}"
+    told = (await api.call("GET", letter)).body
+    assert (told["reason"], told["detail"], told["notification"]["id"]) == ("template_error", "line 3", first)
+    assert (await api.call("GET", letter, key=api.other)).status == 404
     dry = await api.call("POST", "/api/v1/dead-letters/replay", {"ids": [delivery], "dry_run": True})
     assert dry.body == {"ids": [delivery], "more": False}
     assert (await story_of(api, first))["status"] == "dead"
     assert (await api.call("POST", "/api/v1/dead-letters/replay", {"ids": [delivery]})).body["ids"] == [delivery]
     assert (await story_of(api, first))["status"] == "queued"
+    assert (await api.call("GET", letter)).code == "not_found"
     gone = await api.call("POST", "/api/v1/dead-letters/discard", {"reason": "template_error"})
     assert len(gone.body["ids"]) >= 1
     assert (await story_of(api, second))["status"] == "dead"

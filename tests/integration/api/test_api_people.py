@@ -48,6 +48,15 @@ async def test_put_replaces_and_patch_merges(api: Api):
     assert put.body == (await api.call("GET", user)).body
 
 
+async def test_a_patch_may_be_declared_as_a_merge_patch(api: Api):
+    user, raw = path(), b'{"emails": ["new@example.com"]}'
+    await api.call("PUT", user, ADA)
+    declared = {"Content-Type": "application/merge-patch+json; charset=utf-8"}
+    said = await api.call("PATCH", user, data=raw, headers=declared)
+    assert (said.status, said.body["emails"]) == (200, ["new@example.com"]), said.body
+    assert (await api.call("PUT", user, data=raw, headers=declared)).status == 415
+
+
 async def test_addresses_take_their_normal_form(api: Api):
     said = await api.call("PUT", path(), {"emails": ["Ada@EXAMPLE.com", "x@bücher.example"]})
     assert said.body["emails"] == ["Ada@example.com", "x@xn--bcher-kva.example"]

@@ -175,6 +175,19 @@ async def test_a_later_instant_is_scheduled_and_a_past_one_is_now(api: Api):
         assert (await api.send(someone(send_at=past))).body["status"] == "queued"
 
 
+async def test_a_year_ahead_is_not_too_far(api: Api):
+    year = datetime.now(UTC) + timedelta(days=365)
+    assert (await api.send(someone(send_at=year.isoformat()))).status == 202
+    said = await api.send(someone(send_at=(year + timedelta(days=1, minutes=2)).isoformat()))
+    assert (said.status, said.code, said.pointers) == (422, "too_far_ahead", ["/send_at"])
+
+
+async def test_an_address_that_cannot_be_used_is_left_out_beside_a_user(api: Api):
+    said = await api.send({"to": {"user": "nobody-known", "email": "not an address"}, "content": CONTENT})
+    assert said.status == 202, said.body
+    assert (await told(api, said.body["id"]))["deliveries"][0]["address"] is None
+
+
 async def test_a_wall_time_means_its_zone(api: Api):
     local = (datetime.now(UTC) + timedelta(days=30)).strftime("%Y-%m-%dT12:00")
     tokyo = await api.send(someone(send_at={"local": local, "zone": "Asia/Tokyo"}))
