@@ -110,9 +110,11 @@ class Sending:
     def too_slow(self, headers: Headers, answer: Answering) -> None:
         answer(*written_problem(problem_of(TooSlow(), read_head(headers).request_id)))
 
-    def _tell(self, head: Head, tenant: TenantId, answer: Answering, said: Answer | Refusal) -> None:
+    def _tell(self, head: Head, tenant: TenantId, answer: Answering, said: Answer | Exception) -> None:
         if isinstance(said, Refusal):
             answer(*written_problem(problem_of(said, head.request_id)))
+        elif isinstance(said, Exception):
+            answer(*written_problem(self._fault(head, said)))
         elif said.deliveries is None:
             self._later(head, self._known(head, tenant, said), answer)
         else:
