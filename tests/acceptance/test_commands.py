@@ -78,7 +78,7 @@ async def test_what_does_not_end_is_not_followed_for_ever(system):
     for pid in system.pids("worker"):
         os.kill(pid, signal.SIGSTOP)
     try:
-        words = ("ada@example.com", "--text", "Later.", "--json", "--data-dir", str(system.data_dir))
+        words = ("ada@example.com", "--subject", "Hi", "--text", "Later.", "--json", "--data-dir", str(system.data_dir))
         code, out, err = await asyncio.wait_for(tidings("send", *words), 25)
     finally:
         system.wake()

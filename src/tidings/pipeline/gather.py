@@ -16,8 +16,11 @@ Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]]
 
 
 class Gather(Generic[T, R]):
-    """Up to ``side_by_side`` flushes under way, each of at most ``most`` items. ``clashes`` names the keys of an item
-    of which one flush may hold only one; the others wait for a later flush, in order."""
+    """Up to ``side_by_side`` flushes under way when there is enough for them, each of at most ``most`` items.
+
+    ``clashes`` names the keys of an item of which one flush may hold only one; the others wait for a later flush, in
+    order.
+    """
 
     def __init__(
         self,
@@ -51,7 +54,9 @@ class Gather(Generic[T, R]):
             await asyncio.wait(self._flushes)
 
     def _start(self) -> None:
-        if len(self._flushes) < self._side_by_side and self._waiting:
+        """One flush at a time carries the most; a further one pays only where a full one waits already."""
+        busy = len(self._flushes)
+        if self._waiting and (not busy or (busy < self._side_by_side and len(self._waiting) >= self._most)):
             flush = asyncio.get_running_loop().create_task(self._flush_once())
             self._flushes.add(flush)
             flush.add_done_callback(self._ended)

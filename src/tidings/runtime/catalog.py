@@ -10,8 +10,6 @@ from tidings.ports import Emit, Provider
 from tidings.runtime.telemetry import adapter_fault
 
 _LOOK_EVERY_S: Final = 0.5
-_RETIRE_AFTER_S: Final = 60.0
-"""Longer than any call may take: ``worker.provider_timeout_s`` is below the reserve of a lease."""
 
 Read = Callable[[], Awaitable[Catalog]]
 Version = Callable[[], Awaitable[int]]
@@ -54,9 +52,10 @@ class CatalogCache:
 
 class LiveProviders:
     """Implements ``ports.Providers``: one provider for each account, built anew when its settings change. An account
-    whose settings cannot be used has none, and disturbs no other."""
+    whose settings cannot be used has none, and disturbs no other. ``call_s`` is longer than any call may take."""
 
-    def __init__(self, catalogs: Callable[[], Catalog], build: Build, emit: Emit) -> None:
+    def __init__(self, catalogs: Callable[[], Catalog], build: Build, emit: Emit, call_s: float) -> None:
+        self._call_s = call_s
         self._catalogs = catalogs
         self._build = build
         self._emit = emit
@@ -99,6 +98,6 @@ class LiveProviders:
         closing.add_done_callback(self._closing.discard)
 
     async def _retire(self, provider: Provider) -> None:
-        await asyncio.sleep(_RETIRE_AFTER_S)
+        await asyncio.sleep(self._call_s)
         self._retired.remove(provider)
         await provider.close()

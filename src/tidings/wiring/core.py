@@ -34,7 +34,7 @@ from tidings.storage.secrets import Secrets
 from tidings.storage.shards import Shards, open_pool
 
 _SETTLE_BATCH: Final = 200
-_SIDE_BY_SIDE: Final = 1
+_SIDE_BY_SIDE: Final = 2
 _START_AGAIN_S: Final = 0.5
 
 
@@ -84,7 +84,8 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
         await _loaded(catalog)
         following = asyncio.create_task(catalog.follow())
         stack.callback(following.cancel)
-        live = LiveProviders(catalog, partial(provider_of, settings, catalog), telemetry.emit)
+        call_s = settings.worker.provider_timeout_s + 1.0
+        live = LiveProviders(catalog, partial(provider_of, settings, catalog), telemetry.emit, call_s)
         stack.push_async_callback(live.close)
         yield Core(
             settings=settings,
