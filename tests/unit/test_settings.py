@@ -62,7 +62,8 @@ def test_an_unknown_variable_stops_the_start_with_a_suggestion(tmp_path):
 
 
 def test_what_clients_read_and_what_others_set_is_left_alone(tmp_path):
-    load({}, {"TIDINGS_URL": "http://x", "TIDINGS_API_KEY": "td_live_1", "HOME": "/"}, tmp_path)
+    settings = load({}, {"TIDINGS_URL": "http://x", "TIDINGS_API_KEY": "td_live_1", "HOME": "/"}, tmp_path)
+    assert settings.sources == {}
 
 
 @pytest.mark.parametrize(
