@@ -1,13 +1,14 @@
 """What all roles of a fleet share: one process each, told by settings, ended by a signal."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -22,12 +23,23 @@ from tidings.settings import Settings, current
 OpsPort = Annotated[int | None, typer.Option("--ops-port", help="/healthz, /readyz, /metrics; 0 picks a free one.")]
 Role = Callable[[Settings, Telemetry, asyncio.Event], Awaitable[None]]
 
+_COLLECT_AFTER: Final = 20_000
+"""Containers made and not yet gone."""
+
 
 def run_role(role: str, serve: Role, flags: Mapping[str, Any]) -> None:
     settings = current(dict(flags))
     telemetry = Telemetry(role, settings.log.level)
     telemetry.capture_logging()
+    _collect_rarely()
     uvloop.run(_until_signalled(role, serve, settings, telemetry))
+
+
+def _collect_rarely() -> None:
+    """What the imports made stays for good, and nearly all of the rest goes by reference count: the collector looks
+    for cycles among what is new, and not again and again through everything."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
 async def _until_signalled(role: str, serve: Role, settings: Settings, telemetry: Telemetry) -> None:

@@ -63,6 +63,12 @@ def bounds(ids: Iterable[UUID]) -> tuple[UUID, UUID]:
     return UUID(int=lowest << _MS_SHIFT), UUID(int=(highest << _MS_SHIFT) - 1)
 
 
+def siblings(of: UUID) -> tuple[UUID, UUID]:
+    """``(lowest, highest)`` id with the time and the slot of this one: among them are all its siblings."""
+    lowest = of.int & ~_RANDOM_MASK
+    return UUID(int=lowest), UUID(int=lowest | _RANDOM_MASK)
+
+
 def reference(delivery: DeliveryId, n: int) -> str:
     """What travels with try ``n`` to the provider and comes back in its receipts."""
     return f"{delivery.hex}-{n}"

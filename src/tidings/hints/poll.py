@@ -12,8 +12,8 @@ from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import Lane
 
 _CHANNEL: Final = "tidings:due"
-_QUIET_S: Final = 0.004
-"""After a call the next one waits this long: an idle system is woken at once, a busy one costs 250 calls a second."""
+_QUIET_S: Final = 0.008
+"""After a call the next one waits this long: an idle system is woken at once, a busy one costs 125 calls a second."""
 _AGAIN_S: Final = 0.5
 _TIMEOUT_S: Final = 1.0
 

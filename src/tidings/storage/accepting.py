@@ -2,6 +2,7 @@
 ``accept_key`` and ``notification``."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
@@ -10,7 +11,7 @@ from tidings.domain.errors import StillCommitting, Unavailable
 from tidings.domain.ids import NotificationId, ShardNumber
 from tidings.domain.notification import Acceptance, Accepted, Verdict
 from tidings.storage.shards import AWAY, CancelledWait, DurableCommit, Shards
-from tidings.storage.sql import load_statements
+from tidings.storage.sql import column, load_statements
 
 _ACCEPTANCE: Final = (
     "id",
@@ -75,18 +76,18 @@ class AcceptStore:
             return int((await connection.execute(self._sql["empty_keys"], most)).split()[-1])
 
 
-def _columns(rows: Sequence[Acceptance]) -> Iterator[list[Any]]:
+def _columns(rows: Sequence[Acceptance]) -> Iterator[Sequence[Any]]:
     for name in _ACCEPTANCE:
-        yield [getattr(row, name) for row in rows]
+        yield column(map(attrgetter(name), rows))
 
 
-def _planned(rows: Sequence[Acceptance]) -> Iterator[list[Any]]:
+def _planned(rows: Sequence[Acceptance]) -> Iterator[Sequence[Any]]:
     planned = [(delivery, row) for row in rows for delivery in row.deliveries]
     yield [delivery.id for delivery, _ in planned]
     yield [row.id for _, row in planned]
     yield [row.tenant for _, row in planned]
     yield [delivery.channel for delivery, _ in planned]
     yield [delivery.lane for delivery, _ in planned]
-    yield [delivery.address for delivery, _ in planned]
-    yield [delivery.address_hash for delivery, _ in planned]
-    yield [delivery.due_at for delivery, _ in planned]
+    yield column(delivery.address for delivery, _ in planned)
+    yield column(delivery.address_hash for delivery, _ in planned)
+    yield column(delivery.due_at for delivery, _ in planned)

@@ -16,7 +16,7 @@ from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Lane
 from tidings.domain.outcome import Fenced, Outcome, Refused, Sent, TryLater, TryNext, Unsure
 from tidings.ports import Emit, Marked, Settled
 from tidings.storage.shards import Shards
-from tidings.storage.sql import load_statements
+from tidings.storage.sql import column, load_statements
 
 OUTCOME_NAMES: Final[Mapping[type[Outcome], str]] = {
     Sent: "sent",
@@ -91,7 +91,7 @@ class DispatchStore:
 
     async def cancel(self, shard: ShardNumber, id_: NotificationId, tenant: TenantId) -> Sequence[DeliveryId]:
         """What had not left, and now never will."""
-        rows = await self._durable.fetch(shard, self._sql["cancel"], id_, tenant, *ids.bounds([id_]))
+        rows = await self._durable.fetch(shard, self._sql["cancel"], id_, tenant, *ids.siblings(id_))
         return [row["id"] for row in rows]
 
     async def lanes(self, shard: ShardNumber) -> Sequence[asyncpg.Record]:
@@ -134,8 +134,8 @@ def _claimed(held: asyncpg.Record, row: asyncpg.Record, token: int) -> Claimed:
     )
 
 
-_Column = Callable[[Settled], Any]
-_OF_THE_CALL: Final[tuple[_Column, ...]] = (
+_Value = Callable[[Settled], Any]
+_OF_THE_CALL: Final[tuple[_Value, ...]] = (
     lambda row: row.id,
     lambda row: row.token,
     lambda row: row.n,
@@ -147,34 +147,34 @@ _OF_THE_CALL: Final[tuple[_Column, ...]] = (
     lambda row: row.started_at,
     lambda row: row.took_ms,
 )
-_AFTERWARDS: Final[tuple[_Column, ...]] = (
+_AFTERWARDS: Final[tuple[_Value, ...]] = (
     lambda row: row.expires_at,
-    lambda row: row.to.spent if isinstance(row.to, Again) else 0,
+    lambda row: row.to.spent if isinstance(row.to, Again) else None,
     lambda row: _array(row.to.tried) if isinstance(row.to, Again) else None,
-    lambda row: row.duplicate_possible,
+    lambda row: row.duplicate_possible or None,
     lambda row: row.to.detail[:_DETAIL_MAX] if isinstance(row.to, Bury) and row.to.detail else None,
 )
 
 
-def _columns(rows: Sequence[Settled]) -> Iterator[list[Any]]:
-    for column in _OF_THE_CALL:
-        yield [column(row) for row in rows]
+def _columns(rows: Sequence[Settled]) -> Iterator[Sequence[Any]]:
+    for value in _OF_THE_CALL:
+        yield column(map(value, rows))
     places = [_place(row.to) for row in rows]
-    yield [place[0] for place in places]
-    yield [place[1] for place in places]
-    yield [row.address for row in rows]
-    yield [row.address_hash for row in rows]
+    yield column(place[0] for place in places)
+    yield column(place[1] for place in places)
+    yield column(row.address for row in rows)
+    yield column(row.address_hash for row in rows)
     for n in (2, 3, 4):
-        yield [place[n] for place in places]
-    for column in _AFTERWARDS:
-        yield [column(row) for row in rows]
+        yield column(place[n] for place in places)
+    for value in _AFTERWARDS:
+        yield column(map(value, rows))
 
 
-def _place(to: Settlement) -> tuple[int | None, str | None, int | None, int | None, float]:
+def _place(to: Settlement) -> tuple[int | None, str | None, int | None, int | None, float | None]:
     """``(status or None, reason, state, lane or None for home, due in seconds)``."""
     match to:
         case Finish(mark=mark, reason=reason):
-            return mark, reason, None, None, 0.0
+            return mark, reason, None, None, None
         case Again(after_s=after_s, reason=reason):
             return None, reason, State.ready, None, after_s
         case Doubt(after_s=after_s, reason=reason):

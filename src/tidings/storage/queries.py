@@ -132,7 +132,11 @@ class Queries:
     async def _deliveries(
         self, shard: ShardNumber, tenant: TenantId, notifications: Sequence[NotificationId]
     ) -> Mapping[NotificationId, tuple[PastDelivery, ...]]:
-        rows = await self._fetch(shard, "deliveries", notifications, tenant, *ids.bounds(notifications))
+        siblings = [ids.siblings(id_) for id_ in notifications]
+        lowest, highest = [low for low, _ in siblings], [high for _, high in siblings]
+        rows = await self._fetch(
+            shard, "deliveries", notifications, tenant, *ids.bounds(notifications), lowest, highest
+        )
         found = defaultdict[NotificationId, tuple[PastDelivery, ...]](tuple)
         for row in rows:
             found[row["notification_id"]] += (_delivery(row),)

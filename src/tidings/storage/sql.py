@@ -1,8 +1,10 @@
 """SQL is text with a name: ``-- name: claim`` begins a statement in ``sql/*.sql``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 _MARKER: Final = "-- name: "
 
@@ -13,3 +15,10 @@ def load_statements(file: str) -> Mapping[str, str]:
     _, *sections = text.split(_MARKER)
     named = (section.partition("\n") for section in sections)
     return {name.strip(): body.strip() for name, _, body in named}
+
+
+def column(values: Iterable[T]) -> Sequence[T]:
+    """A parameter for ``unnest``, which fills up shorter columns with NULL: one that says nothing at all is sent empty,
+    because every element costs both ends something."""
+    full = list(values)
+    return full if any(value is not None for value in full) else ()

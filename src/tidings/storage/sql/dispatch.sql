@@ -95,7 +95,7 @@ kept AS (
     SET state = r.state, lane = coalesce(r.lane, d.home), token = 0, claims = 0, hinted = false,
         due_at = least(now() + r.after_s * interval '1 second', CASE WHEN r.state = 0 THEN r.expires_at END),
         tried = CASE WHEN r.state = 0 THEN r.tried::smallint[] ELSE d.tried END,
-        spent = d.spent + r.spent, reason = r.reason, detail = r.why
+        spent = d.spent + coalesce(r.spent, 0), reason = r.reason, detail = r.why
     FROM r
     WHERE r.mark IS NULL AND r.id NOT IN (SELECT id FROM ends)
       AND d.id = r.id AND d.tries = r.n AND (d.token = r.token OR d.state = 3)

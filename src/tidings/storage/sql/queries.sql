@@ -31,10 +31,11 @@ ORDER BY id DESC LIMIT $5;
 SELECT v.id, v.notification_id, v.channel, v.address, v.status, v.duplicate_possible, v.finished_at, n.send_at,
        d.state, CASE WHEN d.state < 4 THEN least(d.due_at, n.expires_at) ELSE d.due_at END AS due_at, d.detail,
        coalesce(v.reason, d.reason) AS reason, now() AS now
-FROM delivery v
-JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $3 AND $4
+FROM unnest($1::uuid[], $5::uuid[], $6::uuid[]) AS wanted(id, lowest, highest)
+JOIN notification n ON n.id = wanted.id AND n.id BETWEEN $3 AND $4
+JOIN delivery v ON v.id BETWEEN wanted.lowest AND wanted.highest AND v.notification_id = wanted.id
 LEFT JOIN dispatch d ON d.id = v.id
-WHERE v.notification_id = ANY($1::uuid[]) AND v.tenant = $2 AND v.id BETWEEN $3 AND $4
+WHERE v.tenant = $2 AND v.id BETWEEN $3 AND $4
 ORDER BY v.step, v.channel, v.id;
 
 -- name: attempts
