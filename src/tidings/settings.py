@@ -98,6 +98,7 @@ class WorkerSettings(_Group, frozen=True):
     fence_s: float
     poll_s: float
     gather_s: float
+    settle_gather_s: float
     provider_timeout_s: float
     connect_timeout_s: float
     drain_s: float

@@ -82,3 +82,46 @@ async def test_one_that_fails_fails_alone_and_one_that_left_is_left_out():
     assert isinstance(bad.exception(), ValueError)
     assert shop.batches[1] == ["bad", "good"]
     await gather.drain()
+
+
+async def test_flushes_that_must_keep_apart_gather_what_comes_meanwhile():
+    shop = Shop()
+    gather = Gather(shop.flush, 3, 1, apart_s=60.0)
+    first = gather.put("a")
+    await shop.begun(1)
+    await shop.end(0)
+    assert await first == "A", "the first one goes at once"
+    later = [gather.put(item) for item in "bc"]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(shop.batches) == 1
+    later.append(gather.put("d"))
+    await shop.begun(2)
+    await shop.end(1)
+    assert await asyncio.gather(*later) == ["B", "C", "D"], "a full one does not wait"
+
+
+async def test_flushes_that_must_keep_apart_come_when_their_time_has_come():
+    shop = Shop()
+    gather = Gather(shop.flush, 3, 1, apart_s=0.01)
+    for n, item in enumerate("abc"):
+        future = gather.put(item)
+        await shop.begun(n + 1)
+        await shop.end(n)
+        assert await future == item.upper()
+
+
+async def test_to_drain_waits_for_no_distance():
+    shop = Shop()
+    gather = Gather(shop.flush, 3, 1, apart_s=60.0)
+    first = gather.put("a")
+    await shop.begun(1)
+    await shop.end(0)
+    await first
+    second = gather.put("b")
+    drained = asyncio.create_task(gather.drain())
+    await shop.begun(2)
+    await shop.end(1)
+    await drained
+    assert second.result() == "B"
+    assert gather.waiting == 0

@@ -19,7 +19,8 @@ class Gather(Generic[T, R]):
     """Up to ``side_by_side`` flushes under way when there is enough for them, each of at most ``most`` items.
 
     ``clashes`` names the keys of an item of which one flush may hold only one; the others wait for a later flush, in
-    order.
+    order. Where nobody waits for the results, ``apart_s`` keeps the beginnings of two flushes apart, unless a full one
+    waits: so there are fewer of them, and larger.
     """
 
     def __init__(
@@ -28,11 +29,15 @@ class Gather(Generic[T, R]):
         most: int,
         side_by_side: int,
         clashes: Callable[[T], Sequence[Hashable]] = lambda _: (),
+        apart_s: float = 0.0,
     ) -> None:
         self._flush = flush
         self._most = most
         self._side_by_side = side_by_side
         self._clashes = clashes
+        self._apart_s = apart_s
+        self._next_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
 
@@ -50,16 +55,33 @@ class Gather(Generic[T, R]):
 
     async def drain(self) -> None:
         """Returns when everything put so far is flushed."""
-        while self._flushes:
+        while self._flushes or self._timer:
+            self._due()
             await asyncio.wait(self._flushes)
 
     def _start(self) -> None:
         """One flush at a time carries the most; a further one pays only where a full one waits already."""
-        busy = len(self._flushes)
-        if self._waiting and (not busy or (busy < self._side_by_side and len(self._waiting) >= self._most)):
-            flush = asyncio.get_running_loop().create_task(self._flush_once())
-            self._flushes.add(flush)
-            flush.add_done_callback(self._ended)
+        full, busy = len(self._waiting) >= self._most, len(self._flushes)
+        if not self._waiting or (busy and not (full and busy < self._side_by_side)):
+            return
+        if full or asyncio.get_running_loop().time() >= self._next_s:
+            self._begin()
+        elif not self._timer:
+            self._timer = asyncio.get_running_loop().call_at(self._next_s, self._due)
+
+    def _due(self) -> None:
+        self._next_s = 0.0
+        self._start()
+
+    def _begin(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        loop = asyncio.get_running_loop()
+        self._next_s = loop.time() + self._apart_s
+        flush = loop.create_task(self._flush_once())
+        self._flushes.add(flush)
+        flush.add_done_callback(self._ended)
 
     def _ended(self, flush: "asyncio.Task[None]") -> None:
         self._flushes.discard(flush)

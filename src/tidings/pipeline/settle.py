@@ -22,7 +22,8 @@ _AGAIN_S: Final = 0.2
 
 @dataclass
 class Settle:
-    """``patience_s``: how long a database that is away is waited for; afterwards the claims run out by themselves."""
+    """``patience_s``: how long a database that is away is waited for; afterwards the claims run out by themselves.
+    ``apart_s``: the distance of two commits of one shard, unless a full one waits."""
 
     dispatches: Dispatches
     clock: Clock
@@ -30,6 +31,7 @@ class Settle:
     most: int
     side_by_side: int
     patience_s: float
+    apart_s: float
     _gathers: dict[ShardNumber, Gather[Settled, bool]] = field(default_factory=dict, init=False)
 
     def untried(self, shard: ShardNumber, held: Claimed, to: Settlement) -> None:
@@ -54,7 +56,7 @@ class Settle:
             async def flush(rows: Sequence[Settled]) -> Sequence[bool | Exception]:
                 return await self._flush(shard, rows)
 
-            self._gathers[shard] = Gather(flush, self.most, self.side_by_side, _ids)
+            self._gathers[shard] = Gather(flush, self.most, self.side_by_side, _ids, self.apart_s)
         self._gathers[shard].put(settled)
 
     async def drain(self) -> None:

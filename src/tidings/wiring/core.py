@@ -164,8 +164,16 @@ def renderer_of(core: Core) -> ChildRenderer:
 
 
 def settle_of(core: Core, dispatches: DispatchStore) -> Settle:
-    lease_s = core.settings.worker.lease_s
-    return Settle(dispatches, core.clock, core.emit, _SETTLE_BATCH, _SIDE_BY_SIDE, patience_s=lease_s)
+    worker = core.settings.worker
+    return Settle(
+        dispatches,
+        core.clock,
+        core.emit,
+        _SETTLE_BATCH,
+        _SIDE_BY_SIDE,
+        patience_s=worker.lease_s,
+        apart_s=worker.settle_gather_s,
+    )
 
 
 def checks(shards: Shards) -> Mapping[str, Check]:
