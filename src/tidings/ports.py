@@ -162,6 +162,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     reply_to: str | None = None
 
 
+class WebhookCall(msgspec.Struct, frozen=True, gc=False):
+    """A call to an account's webhook. ``url`` is the one that the provider was given, with the query that came; names
+    of ``headers`` are in small letters; ``body`` is raw, as it was signed."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Provider(Protocol):
     """One account at one provider. Never raises for what the provider does; never repeats a call by itself."""
 
@@ -169,8 +178,13 @@ class Provider(Protocol):
         """``may_write`` is asked right before the first byte leaves; False answers ``Fenced``."""
         ...
 
-    def receipts(self, headers: Mapping[str, str], body: bytes) -> Sequence[Receipt] | None:
+    def receipts(self, call: WebhookCall) -> Sequence[Receipt] | None:
         """The receipts in a webhook call, None when its signature is not the provider's."""
+        ...
+
+    def challenge(self, query: Mapping[str, str]) -> str | None:
+        """The answer to a provider that asks, by GET, whether the address of its webhook is ours; None for a question
+        that is not this provider's."""
         ...
 
     async def look_up(self, reference: str, to: str, started_at: datetime) -> Outcome | None:

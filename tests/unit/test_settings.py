@@ -30,7 +30,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file_and_that_over_t
     env = {"TIDINGS_WORKER_LEASE_S": "80", "TIDINGS_WORKER_FENCE_S": "0.6"}
     settings = load({"worker.lease_s": 90, "worker.mark_limit": None}, env, tmp_path)
     worker = settings.worker
-    assert (worker.lease_s, worker.fence_s, worker.poll_s, worker.mark_limit) == (90, 0.6, 2, 25)
+    assert (worker.lease_s, worker.fence_s, worker.poll_s, worker.mark_limit) == (90, 0.6, 2, 50)
     sources = {one.key: one.source for one in settings.describe()}
     assert sources["worker.lease_s"] == "--lease-s"
     assert sources["worker.fence_s"] == "TIDINGS_WORKER_FENCE_S"

@@ -5,18 +5,22 @@ A tenant and its test twin, a category, a sender, a template, the first key; wit
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from tidings.cli.app import Config, DataDir
 from tidings.cli.databases import named
-from tidings.domain.catalog import Account, Catalog
+from tidings.domain.catalog import Account, Catalog, receipts_url
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.template import TemplateSource
+from tidings.providers.registry import KINDS
 from tidings.runtime.rundir import API_KEY, RECEIPTS_URLS, SANDBOX_KEY, write_private
-from tidings.sandbox.app import public_key_base64
+from tidings.sandbox.registry import STAND_INS
+from tidings.sandbox.signing import SigningKey
+from tidings.sandbox.standin import LIVE, TEST
 from tidings.settings import Settings, pairs
 from tidings.storage.control import Control
 from tidings.wiring.commands import control_of
@@ -44,10 +48,10 @@ async def _bootstrap(settings: Settings) -> None:
         catalog = await control.catalog()
         live = await _tenant(control, catalog, TENANT)
         twin = await _tenant(control, catalog, TWIN, twin_of=live)
-        for tenant in (live, twin):
+        for tenant, who in ((live, LIVE), (twin, TEST)):
             await _furnish(control, catalog, tenant)
-            await _accounts(control, settings, tenant)
-        await _receipts(control, settings, live)
+            await _accounts(control, settings, tenant, who)
+        await _receipts(control, settings, {"": live, f".{TEST}": twin})
         key = settings.data_dir / API_KEY
         if not key.exists():
             write_private(key, await control.create_key(live, "first"))
@@ -68,25 +72,27 @@ async def _furnish(control: Control, catalog: Catalog, tenant: TenantId) -> None
         await control.put_template(tenant, "order_confirmation", "general", WELCOME)
 
 
-async def _accounts(control: Control, settings: Settings, tenant: TenantId) -> None:
+async def _accounts(control: Control, settings: Settings, tenant: TenantId, who: str) -> None:
     """Accounts at the sandbox, whose address may be another with every start."""
+    key = SigningKey.kept_in(settings.data_dir / SANDBOX_KEY)
     for kind, url in pairs(settings.sandbox_providers).items():
-        key = public_key_base64(settings.data_dir / SANDBOX_KEY)
-        if (known := _account(await control.catalog(), tenant, kind)) and not _sandboxed(known):
+        catalog, channel = await control.catalog(), KINDS[kind].channel
+        if (known := _account(catalog, tenant, kind)) and not _sandboxed(known):
             sys.stderr.write(f"tidings: {kind} is a real account and stays one; it sends nothing to the sandbox\n")
             continue
-        sandboxed = {"url": url, "api_key": "SG.sandbox", "webhook_public_key": key}
-        account = await control.put_account(tenant, kind, kind, Channel.email, sandboxed)
-        if (tenant, Channel.email) not in (await control.catalog()).routes:
-            await control.put_route(tenant, Channel.email, [account.id])
+        account = await control.put_account(tenant, kind, kind, channel, STAND_INS[kind].customer(url, key, who))
+        if (tenant, channel) not in catalog.routes:
+            await control.put_route(tenant, channel, [account.id])
 
 
-async def _receipts(control: Control, settings: Settings, tenant: TenantId) -> None:
+async def _receipts(control: Control, settings: Settings, tenants: Mapping[str, TenantId]) -> None:
     """Tells the sandbox where its webhooks go."""
-    catalog = await control.catalog()
-    found = [_account(catalog, tenant, kind) for kind in pairs(settings.sandbox_providers)]
-    accounts = [one for one in found if one and _sandboxed(one)]
-    lines = [f"{one.name}={settings.public_url}/api/v1/receipts/{one.name}/{one.receipt_token}\n" for one in accounts]
+    catalog, lines = await control.catalog(), list[str]()
+    for kind in pairs(settings.sandbox_providers):
+        for suffix, tenant in tenants.items():
+            account = _account(catalog, tenant, kind)
+            if account and _sandboxed(account):
+                lines.append(f"{kind}{suffix}={receipts_url(settings.public_url, account)}\n")
     if settings.sandbox_providers:
         write_private(Path(settings.data_dir / RECEIPTS_URLS), "".join(lines))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -80,6 +81,18 @@ class Account(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Account(id={self.id}, tenant={self.tenant}, name={self.name!r}, kind={self.kind!r})"
+
+
+RECEIPTS: Final = "/api/v1/receipts"
+
+
+def receipts_path(account: Account) -> str:
+    """Where its provider sends the account's webhooks."""
+    return f"{RECEIPTS}/{account.kind}/{account.receipt_token}"
+
+
+def receipts_url(public_url: str, account: Account) -> str:
+    return public_url.rstrip("/") + receipts_path(account)
 
 
 class Catalog(msgspec.Struct, frozen=True):

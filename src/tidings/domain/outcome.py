@@ -1,8 +1,27 @@
 """What a provider said, as a value. An exception from an adapter is a bug."""
 
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
+
+
+class Gone(StrEnum):
+    """Why nothing more goes to an address. Kept with it in the suppression list; a push token is forgotten instead."""
+
+    hard_bounce = "hard_bounce"
+    complaint = "complaint"
+    unsubscribe = "unsubscribe"
+    stop = "stop"
+    unregistered = "unregistered"
+
+
+class Engagement(StrEnum):
+    """What a recipient did with a message. Kept apart from the status, which it never changes."""
+
+    opened = "opened"
+    clicked = "clicked"
+    read = "read"
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
@@ -34,10 +53,14 @@ class TryNext(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """Refused for good: no repetition will change the answer."""
+    """Refused for good: no repetition will change the answer.
+
+    ``gone`` says that the address itself is at fault, and why: it takes nothing any more, whoever sends.
+    """
 
     code: str
     detail: str = ""
+    gone: Gone | None = None
 
 
 class Unsure(msgspec.Struct, frozen=True, gc=False):
@@ -61,7 +84,8 @@ class Receipt(msgspec.Struct, frozen=True):
     """A provider's later word on one delivery.
 
     ``event_key`` tells repeated receipts apart from new ones; ``kind`` is the provider's name for the event and
-    ``status`` what it means for us (None: no change of status, engagement or news only).
+    ``status`` what it means for us (None: no change of status, engagement or news only). ``gone`` says that nothing
+    more may go to the address, ``engagement`` what the recipient did.
     """
 
     reference: str | None
@@ -72,3 +96,5 @@ class Receipt(msgspec.Struct, frozen=True):
     message_id: str | None
     occurred_at: datetime
     raw: bytes
+    gone: Gone | None = None
+    engagement: Engagement | None = None

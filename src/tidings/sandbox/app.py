@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import uvloop
@@ -21,9 +22,11 @@ from tidings.sandbox.page import Page
 from tidings.sandbox.receipts import Postman
 from tidings.sandbox.registry import STAND_INS
 from tidings.sandbox.signing import SigningKey, public_key_base64
-from tidings.sandbox.standin import Account, StandIn
+from tidings.sandbox.standin import TEST, Account, StandIn
 
 __all__ = ["SandboxConfig", "public_key_base64", "run", "serve"]
+
+_TEST: Final = f".{TEST}"
 
 Ready = Callable[[dict[str, object]], None]
 
@@ -33,7 +36,8 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     ``port`` serves the control API, the page, and every provider under its name (``/sendgrid/v3/mail/send``).
     ``provider_ports`` gives a provider a listener of its own, without which ``down`` can only reset connections.
-    ``receipts_urls`` says where a provider's webhooks go; without one there are none. ``signing_key_file`` keeps the
+    ``receipts_urls`` says where a provider's webhooks go, those of its test customer under ``sendgrid.test``; without
+    one there are none. ``signing_key_file`` keeps the
     key that they are signed with, else it is new with every start. ``api_keys`` holds the one key that a provider
     lets in, else any will do. ``lean`` keeps counts and references only.
     """
@@ -47,7 +51,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
     lean: bool = False
 
     def __post_init__(self) -> None:
-        named = {*self.provider_ports, *self.receipts_urls, *self.api_keys}
+        named = {*self.provider_ports, *(name.removesuffix(_TEST) for name in self.receipts_urls), *self.api_keys}
         if unknown := named - STAND_INS.keys():
             raise ValueError(f"no stand-in for {', '.join(sorted(unknown))}; there are {', '.join(STAND_INS)}")
 
@@ -75,7 +79,8 @@ class _Sandbox:
         return Router([Mount(f"/{name}", app=self.apps[name])], redirect_slashes=False, default=self.apps[name])
 
     def _account(self, config: SandboxConfig, name: str) -> Account:
-        return Account(self.key, config.api_keys.get(name), config.receipts_urls.get(name))
+        urls = config.receipts_urls
+        return Account(self.key, config.api_keys.get(name), urls.get(name), urls.get(name + _TEST))
 
     def _app(self, standin: StandIn) -> Router:
         return provider_app(standin, Front(standin, self.ledger, self.faults, self.postmen[standin.name]))

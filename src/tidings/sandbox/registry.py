@@ -1,10 +1,21 @@
 """Every stand-in there is. A further provider is one file beside this one, and one row here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from tidings.sandbox.sendgrid import SendGrid
+from tidings.sandbox.signing import SigningKey
 from tidings.sandbox.standin import Account, StandIn
 
-STAND_INS: Final[Mapping[str, Callable[[Account], StandIn]]] = MappingProxyType({SendGrid.name: SendGrid})
+
+class Make(Protocol):
+    """A class of stand-ins."""
+
+    def __call__(self, account: Account, /) -> StandIn: ...
+
+    @staticmethod
+    def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]: ...
+
+
+STAND_INS: Final[Mapping[str, Make]] = MappingProxyType({SendGrid.name: SendGrid})

@@ -5,6 +5,7 @@ import math
 import random
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from tidings.sandbox.faults import Fault, FaultKind
 from tidings.sandbox.sendgrid_rules import HELP, Complaint, Envelope, Letter, read
+from tidings.sandbox.signing import SigningKey
 from tidings.sandbox.standin import Account, Answer, Fate, Message, News, Parcel, Taken
 
 JSON: Final = "application/json"
@@ -79,7 +81,8 @@ class SendGrid:
         if letter.mail_settings.sandbox_mode.enable:
             return Taken((), Answer(200))
         message_id = secrets.token_urlsafe(16)
-        messages = tuple(self._messages(letter, message_id, len(body)))
+        callback = self._account.callback(request.headers["authorization"])
+        messages = tuple(self._messages(letter, message_id, callback, len(body)))
         return Taken(messages, Answer(202, headers={"X-Message-Id": message_id}))
 
     def error(self, status: int) -> Answer:
@@ -99,17 +102,24 @@ class SendGrid:
     def routes(self) -> Sequence[BaseRoute]:
         return [Route(KEY_PATH, self._public_key), Route(KEY_PATH + "/{id}", self._public_key)]
 
+    @staticmethod
+    def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]:
+        return {"url": url, "api_key": f"SG.{who}", "webhook_public_key": key.public_base64}
+
     def webhooks(self, news: Sequence[News], *, shuffle: bool) -> Sequence[Parcel]:
-        if not news or self._account.receipts_url is None:
-            return ()
-        events = [event for item in news for event in _events(item)]
+        by_callback = defaultdict[str, list[dict[str, object]]](list)
+        for item in news:
+            if item.message.callback is not None:
+                by_callback[item.message.callback] += _events(item)
+        return [self._parcel(url, events, shuffle=shuffle) for url, events in by_callback.items()]
+
+    def _parcel(self, url: str, events: list[dict[str, object]], *, shuffle: bool) -> Parcel:
         if shuffle:
             random.shuffle(events)
         body = msgspec.json.encode(events) + b"\r\n"
         timestamp = str(int(time.time()))
         signature = self._account.key.sign(timestamp.encode() + body)
-        headers = {"Content-Type": JSON, SIGNATURE: signature, TIMESTAMP: timestamp}
-        return (Parcel(self._account.receipts_url, headers, body),)
+        return Parcel(url, {"Content-Type": JSON, SIGNATURE: signature, TIMESTAMP: timestamp}, body)
 
     def _unwelcome(self, request: Request) -> int | None:
         """The status that turns a caller away before its request is read; None for a welcome one."""
@@ -124,7 +134,7 @@ class SendGrid:
             return 415
         return None
 
-    def _messages(self, letter: Letter, message_id: str, size: int) -> Iterator[Message]:
+    def _messages(self, letter: Letter, message_id: str, callback: str | None, size: int) -> Iterator[Message]:
         """One for each personalization: each is an envelope of its own, with its own reference."""
         for envelope in letter.personalizations:
             echoed = letter.custom_args | envelope.custom_args
@@ -134,7 +144,7 @@ class SendGrid:
                 content=_content(letter, envelope, echoed),
                 message_id=message_id,
                 echoed=echoed,
-                callback=self._account.receipts_url,
+                callback=callback,
                 size=size,
             )
 

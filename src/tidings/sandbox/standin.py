@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -12,16 +12,26 @@ from starlette.routing import BaseRoute
 from tidings.sandbox.faults import Fault
 from tidings.sandbox.signing import SigningKey
 
+LIVE: Final = "live"
+TEST: Final = "test"
+"""The two customers of a stand-in, by how their credentials end."""
+
 
 class Account(msgspec.Struct, frozen=True):
     """Who may send through a stand-in, and what its webhooks are signed with.
 
-    ``api_key`` None lets any key in; ``receipts_url`` None means that no webhook is sent.
+    ``api_key`` None lets any key in. Webhooks go to ``receipts_url``, those of a caller whose credential ends with
+    "test" to ``test_receipts_url`` where there is one; None means that none is sent.
     """
 
     key: SigningKey
     api_key: str | None = None
     receipts_url: str | None = None
+    test_receipts_url: str | None = None
+
+    def callback(self, credential: str) -> str | None:
+        """Where the webhooks about this caller's messages go."""
+        return (credential.endswith(TEST) and self.test_receipts_url) or self.receipts_url
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -100,6 +110,12 @@ class StandIn(Protocol):
 
     def misbehave(self, fault: Fault) -> Answer:
         """The answer of a fault under which nothing is taken, or of ``accept_then_error``."""
+        ...
+
+    @staticmethod
+    def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]:
+        """The settings that make an account of Tidings a customer of this stand-in at ``url``: its credential ends
+        with ``who``, which is LIVE or TEST."""
         ...
 
     def routes(self) -> Sequence[BaseRoute]:

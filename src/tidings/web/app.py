@@ -71,6 +71,8 @@ class App:
             await self._hot[path](head, receive, send)
         elif posted and path.startswith(RECEIPTS):
             await self._receipts.take(scope, head, receive, send)
+        elif scope["method"] == "GET" and path.startswith(RECEIPTS):
+            await self._receipts.confirm(scope, head, send)
         else:
             await self._through_fastapi(scope, head, receive, send)
 

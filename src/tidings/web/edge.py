@@ -39,7 +39,8 @@ class Limits(msgspec.Struct, frozen=True):
 class Edge:
     """``kinds`` are the adapters that accounts may name. ``check_template`` compiles where a hostile template can do no
     harm, and answers what is wrong; ``check_account`` tries whether an adapter can be made of its settings. ``reload``
-    reads the catalog again, so that who edits sees the edit. ``failure`` makes an event of a bug."""
+    reads the catalog again, so that who edits sees the edit. ``public_url`` is where the outside reaches us, without a
+    slash at its end. ``failure`` makes an event of a bug."""
 
     catalogs: Catalogs
     accept: "Accept"
@@ -55,6 +56,7 @@ class Edge:
     check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
     reload: Callable[[], Awaitable[None]]
     clock: Clock
+    public_url: str
     pepper: bytes
     emit: Emit
     failure: Callable[[str, BaseException], object]

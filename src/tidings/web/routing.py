@@ -5,14 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
-from tidings.domain.catalog import Account
+from tidings.domain.catalog import Account, receipts_path
 from tidings.domain.errors import Invalid, NotFound
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel
 from tidings.web.asking import channel_named
 from tidings.web.edge import Edge
 from tidings.web.fields import Answer, Body, MayManage, MayRead, Name, NamePath, problems
-from tidings.web.receipts import receipts_path
 
 
 class ProviderBody(Body):

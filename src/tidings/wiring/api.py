@@ -58,6 +58,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         check_template=renderer_of(core).check,
         reload=core.catalog.load,
         clock=core.clock,
+        public_url=settings.public_url,
         pepper=core.secrets.pepper,
         emit=core.emit,
         failure=failure,

@@ -12,7 +12,7 @@ import msgspec
 
 from tidings.channels.base import Plugin
 from tidings.channels.registry import build_channels
-from tidings.domain.catalog import Account
+from tidings.domain.catalog import Account, receipts_url
 from tidings.domain.errors import Unavailable
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel
@@ -115,6 +115,7 @@ def provider_of(settings: Settings, catalog: CatalogCache, account: Account) -> 
         "timeout_s": str(usual.provider_timeout_s),
         "connect_timeout_s": str(usual.connect_timeout_s),
         "pause_s": str(usual.account_pause_s),
+        "receipts_url": receipts_url(settings.public_url, account),
     }
     merged = {**common, **account.settings, **forced}
     for name in ("timeout_s", "connect_timeout_s"):  # an account may be more impatient than its worker, never less

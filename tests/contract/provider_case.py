@@ -1,0 +1,74 @@
+"""What each provider's adapter has to do, as data: the shape of one provider's row."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from tidings.domain.lanes import Channel
+from tidings.domain.outcome import Outcome, Receipt
+from tidings.ports import Message, WebhookCall
+
+REFERENCE = "0192f0c0000070008000000000000000-1"
+WEBHOOK_URL = "https://tidings.example.com/api/v1/receipts/kind/token"
+Mutant = tuple[ModuleType, str, Mapping[Any, Any]]
+Sign = Callable[[WebhookCall], WebhookCall]
+
+
+class Scripted(msgspec.Struct, frozen=True):
+    """A complete answer of the provider, byte for byte, and the outcome it has to become; details are not compared."""
+
+    raw: bytes
+    becomes: Outcome
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """A call of the provider's, and the receipts in it; ``raw`` is not compared; ``query`` ends its URL."""
+
+    body: bytes
+    receipts: Sequence[Receipt]
+    query: str = ""
+
+
+class Vector(msgspec.Struct, frozen=True):
+    """A call recorded from the provider's own SDK, and whether it is to be believed under these settings."""
+
+    name: str
+    settings: Mapping[str, str]
+    call: WebhookCall
+    valid: bool
+
+
+def tampered(call: WebhookCall) -> Iterator[WebhookCall]:
+    """The same call with its body changed, or a header."""
+    replace = msgspec.structs.replace
+    for body in (call.body[:-1], call.body + b" ", call.body.replace(b"1", b"2"), b""):
+        yield replace(call, body=body)
+    for name, value in call.headers.items():
+        for forged in ("", value[:-3], value[1:], value + "A", "x" * 5000, "\u00e9", "AAAA", value.replace("1", "2")):
+            if forged != value:
+                yield replace(call, headers={**call.headers, name: forged})
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One provider. ``sign`` completes a webhook call under the account's key, ``sign_as_stranger`` under another, and
+    ``forgeries`` are what becomes of a signed one in other hands; ``mutants`` are tables with one row put wrong, each
+    of which the answers or the webhooks must expose. A provider without webhooks has none of all that. ``own`` are
+    settings that a test may not write nonsense into, because the adapter reads more in them than a secret."""
+
+    kind: str
+    channel: Channel
+    settings: Mapping[str, str]
+    secrets: Sequence[str]
+    message: Message
+    answers: Mapping[str, Scripted]
+    mutants: Callable[[], Iterator[Mutant]]
+    webhooks: Mapping[str, Webhook] = {}
+    hostile: Sequence[bytes] = ()
+    sign: Sign | None = None
+    sign_as_stranger: Sign | None = None
+    forgeries: Callable[[WebhookCall], Iterator[WebhookCall]] = tampered
+    vectors: Callable[[Path], Iterator[Vector]] | None = None
+    own: Sequence[str] = ()
