@@ -67,6 +67,12 @@ def test_a_delivery_goes_ahead_unless_there_is_a_reason_not_to(more, verdict):
     assert decide(held(**more), quarantine_after_claims=5) == verdict
 
 
+@pytest.mark.parametrize("more", [{}, {"address": None}, {"suppressed": True}])
+def test_a_user_for_whom_the_channel_is_not_on_yet_is_left_out(more):
+    verdict = decide(held(**more), 5, percent=0)
+    assert verdict == Finish(Mark.suppressed, "not_rolled_out")
+
+
 def test_what_ended_its_worker_again_and_again_is_quarantined():
     verdict = decide(held(claims=6), quarantine_after_claims=5)
     assert isinstance(verdict, Bury) and verdict.reason == "quarantined"

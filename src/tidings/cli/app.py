@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "show": "tidings.cli.notifications:show",
         "dead-letters": "tidings.cli.dead_letters:dead_letters",
         "keys": "tidings.cli.keys:keys",
+        "rollouts": "tidings.cli.rollouts:rollouts",
         "bench": "tidings.cli.bench:bench",
         "ledger": "tidings.cli.bench:ledger",
     }

@@ -8,6 +8,7 @@ import msgspec
 
 from tidings.domain.ids import ShardNumber, Slot, TenantId
 from tidings.domain.lanes import Channel, Class
+from tidings.domain.rollout import EVERYBODY
 
 
 class DoubtPolicy(StrEnum):
@@ -96,7 +97,8 @@ def receipts_url(public_url: str, account: Account) -> str:
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """One consistent view. ``shard_of`` has one entry for each of the 4,096 slots."""
+    """One consistent view. ``rollouts`` are the channels that are not on for everybody, in percent of the users;
+    ``shard_of`` has one entry for each of the 4,096 slots."""
 
     version: int
     tenants: Mapping[TenantId, Tenant]
@@ -107,7 +109,12 @@ class Catalog(msgspec.Struct, frozen=True):
     senders: Mapping[tuple[TenantId, Channel], tuple[Sender, ...]]
     accounts: Mapping[int, Account]
     routes: Mapping[tuple[TenantId, Channel], tuple[int, ...]]
+    rollouts: Mapping[tuple[TenantId, Channel], float]
     shard_of: tuple[ShardNumber, ...]
 
     def shard(self, slot: Slot) -> ShardNumber:
         return self.shard_of[slot]
+
+    def percent(self, tenant: TenantId, channel: Channel) -> float:
+        """For how many of the users the channel is on."""
+        return self.rollouts.get((tenant, channel), EVERYBODY)

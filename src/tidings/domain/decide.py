@@ -6,8 +6,10 @@ from typing import Final
 from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import Mark
 from tidings.domain.dispatch import Bury, Finish, Settlement
+from tidings.domain.rollout import EVERYBODY, reaches
 
 EXPIRED: Final = "expired"
+NOT_ROLLED_OUT: Final = "not_rolled_out"
 SUPPRESSED: Final = "suppressed"
 NO_ADDRESS: Final = "no_address"
 QUARANTINED: Final = "quarantined"
@@ -30,12 +32,15 @@ def company(
     return together, [one for one in held if one.id not in chosen]
 
 
-def decide(held: Claimed, quarantine_after_claims: int) -> Settlement | None:
-    """Why not to send, None to go ahead. The order is the precedence that the documentation states."""
+def decide(held: Claimed, quarantine_after_claims: int, percent: float = EVERYBODY) -> Settlement | None:
+    """Why not to send, None to go ahead. The order is the precedence that the documentation states. ``percent`` is the
+    share of users for whom the channel is on."""
     if held.claims > quarantine_after_claims:
         return Bury(QUARANTINED, f"claimed {held.claims} times, and each time its worker ended before the send")
     if held.expires_at is not None and held.expires_at <= held.now:
         return Finish(Mark.expired, EXPIRED)
+    if not reaches(percent, held.tenant, held.channel, held.user):
+        return Finish(Mark.suppressed, NOT_ROLLED_OUT)
     if held.address is None:
         return Finish(Mark.suppressed, NO_ADDRESS)
     if held.suppressed:

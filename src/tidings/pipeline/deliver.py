@@ -80,9 +80,10 @@ class Deliver:
         return len(held) >= limit or bool(later)
 
     def _decide(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Claimed]:
-        going = list[Claimed]()
+        catalog, going = self.catalogs(), list[Claimed]()
         for one in held:
-            verdict = decide(one, self.limits.quarantine_after_claims)
+            percent = catalog.percent(one.tenant, one.channel)
+            verdict = decide(one, self.limits.quarantine_after_claims, percent)
             if verdict is None:
                 going.append(one)
             else:

@@ -64,6 +64,7 @@ class Control:
             senders=_senders(rows["senders"]),
             accounts={row["id"]: self._account(row) for row in rows["accounts"]},
             routes={(row["tenant"], Channel(row["channel"])): tuple(row["accounts"]) for row in rows["routes"]},
+            rollouts={(row["tenant"], Channel(row["channel"])): row["percent"] for row in rows["rollouts"]},
             shard_of=_shard_of(rows["slot_ranges"]),
         )
 
@@ -169,6 +170,9 @@ class Control:
     async def put_route(self, tenant: TenantId, channel: Channel, accounts: Sequence[int]) -> None:
         await self._fetch("put_route", tenant, channel, list(accounts))
 
+    async def put_rollout(self, tenant: TenantId, channel: Channel, percent: float) -> None:
+        await self._fetch("put_rollout", tenant, channel, percent)
+
     async def file_stray(self, account: int, rows: Sequence[Receipt]) -> None:
         """Receipts that name no delivery of ours, kept for a look and bounded in number."""
         keys, raws = [row.event_key for row in rows], [row.raw for row in rows]
@@ -184,6 +188,7 @@ _READ: Final = (
     "senders",
     "accounts",
     "routes",
+    "rollouts",
     "slot_ranges",
 )
 

@@ -19,6 +19,7 @@ from tidings.web.keys import Keys
 from tidings.web.openapi import with_hot
 from tidings.web.people import Users
 from tidings.web.problems import CONTENT_TYPE, KINDS, Problem, SeveralInvalid, problem, problem_of
+from tidings.web.rollouts import Rollouts
 from tidings.web.routing import Routing
 from tidings.web.validation import field_errors, no_body, no_such_id
 
@@ -60,8 +61,8 @@ def build_broad(edge: Edge) -> FastAPI:
             Exception: _broken,
         },
     )
-    for part in (History(edge), Users(edge), Contents(edge), Routing(edge), Keys(edge), DeadLetters(edge)):
-        app.include_router(part.routes(), prefix=API)
+    for part in (History, Users, Contents, Routing, Rollouts, Keys, DeadLetters):
+        app.include_router(part(edge).routes(), prefix=API)
     app.router.routes.append(Route("/docs", _docs))
     for path in ("/healthz", "/readyz", "/metrics"):
         app.router.routes.append(Route(path, _for_machines(edge)))

@@ -27,6 +27,9 @@ SELECT id, tenant, name, kind, channel, settings, receipt_token FROM account;
 -- name: routes
 SELECT tenant, channel, accounts FROM route;
 
+-- name: rollouts
+SELECT tenant, channel, percent FROM rollout;
+
 -- name: slot_ranges
 SELECT first, last, shard FROM slot_range ORDER BY first;
 
@@ -98,6 +101,10 @@ RETURNING id;
 -- name: put_route
 INSERT INTO route (tenant, channel, accounts) VALUES ($1, $2, $3)
 ON CONFLICT (tenant, channel) DO UPDATE SET accounts = excluded.accounts;
+
+-- name: put_rollout
+INSERT INTO rollout (tenant, channel, percent) VALUES ($1, $2, $3)
+ON CONFLICT (tenant, channel) DO UPDATE SET percent = excluded.percent;
 
 -- name: file_stray
 INSERT INTO stray_receipt (account, event_key, raw)
