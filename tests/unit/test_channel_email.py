@@ -29,6 +29,8 @@ def word(octets: bytes, charset: str = "utf-8", encoding: str = "b") -> str:
 
 BREAKS = ("\r\n", "\n", "\r", "\0", "\x0b", "\x0c", "\x1b", "\x1c", "\x7f", "\x85", "\x9f", "\u2028", "\u2029")
 INJECTIONS = (
+    "=?,\ufeff\xfc\u200b<\xfc?q?=0A",
+    "=?utf-8?q?=0ABcc: thief@example.com",
     *(f"Hello{line}Bcc: thief@example.com" for line in BREAKS),
     "\nHello",
     "Hello\n",

@@ -1,7 +1,8 @@
 """What may stand in one header of an e-mail, whichever mailer writes it in the end.
 
 Some mailers decode what looks like an RFC 2047 encoded word and fold the result anew without looking at it
-(CVE-2024-6923), so a value has to be harmless as it stands and in every decoded form.
+(CVE-2024-6923), one that is cut off at the end included, so a value has to be harmless as it stands and in every
+decoded form.
 """
 
 import binascii
@@ -13,7 +14,7 @@ MOST_CHARS: Final = 998
 """The longest line of RFC 5322, and the longest value that is looked at."""
 
 _BREAKS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_ENCODED: Final = re.compile(r"=\?([^?*]*)(?:\*[^?]*)?\?([bq])\?(.*?)\?=", re.IGNORECASE | re.DOTALL)
+_ENCODED: Final = re.compile(r"=\?([^?*]*)(?:\*[^?]*)?\?([bq])\?(.*?)(?:\?=|\Z)", re.IGNORECASE | re.DOTALL)
 _NESTED: Final = 3
 
 
