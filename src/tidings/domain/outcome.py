@@ -85,7 +85,8 @@ class Receipt(msgspec.Struct, frozen=True):
 
     ``event_key`` tells repeated receipts apart from new ones; ``kind`` is the provider's name for the event and
     ``status`` what it means for us (None: no change of status, engagement or news only). ``gone`` says that nothing
-    more may go to the address, ``engagement`` what the recipient did.
+    more may go to the address, ``lifts`` that this no longer holds, ``engagement`` what the recipient did. ``address``
+    is the one it is about, where the provider names it: a receipt without a delivery of ours still speaks for that.
     """
 
     reference: str | None
@@ -98,3 +99,5 @@ class Receipt(msgspec.Struct, frozen=True):
     raw: bytes
     gone: Gone | None = None
     engagement: Engagement | None = None
+    lifts: Gone | None = None
+    address: str | None = None
