@@ -64,6 +64,24 @@ async def test_a_bounce_is_permanent_and_says_why() -> None:
     assert (got[1]["type"], got[1]["status"]) == ("bounce", "5.1.1")
 
 
+REACTIONS = {"opened": "open", "clicked": "click", "complained": "spamreport", "unsubscribed": "unsubscribe"}
+
+
+@pytest.mark.parametrize("reaction", REACTIONS)
+async def test_what_a_person_does_with_a_message_is_told_after_its_arrival(reaction: str) -> None:
+    async with receiver() as hook, sandbox(receipts_urls={"sendgrid": hook.url}) as rig:
+        got = await told(rig, hook, "r-6", **{f"share_{reaction}": 1})
+    assert [event["event"] for event in got] == ["processed", "delivered", REACTIONS[reaction]]
+    assert {event["ref"] for event in got} == {"r-6"}
+
+
+async def test_nobody_reacts_to_what_has_not_arrived() -> None:
+    shares = {f"share_{reaction}": 1 for reaction in REACTIONS}
+    async with receiver() as hook, sandbox(receipts_urls={"sendgrid": hook.url}) as rig:
+        got = await told(rig, hook, "r-7", share_delivered=0, share_bounced=1, **shares)
+    assert [event["event"] for event in got] == ["processed", "bounce"]
+
+
 async def test_custom_args_are_merged_at_the_top_but_cannot_forge_an_event() -> None:
     async with receiver() as hook, sandbox(receipts_urls={"sendgrid": hook.url}) as rig:
         await rig.receipts(delay_ms=0)
@@ -202,7 +220,17 @@ async def test_without_a_url_there_are_no_webhooks() -> None:
 async def test_the_defaults_are_those_of_the_contract() -> None:
     async with sandbox() as rig:
         status, body = await rig.call("GET", "/_sandbox/receipts/sendgrid")
-    wanted = {"share_delivered": 1.0, "share_bounced": 0.0, "delay_ms": 500, "repeat": 1, "shuffle": False}
+    wanted = {
+        "share_delivered": 1.0,
+        "share_bounced": 0.0,
+        "share_opened": 0.0,
+        "share_clicked": 0.0,
+        "share_complained": 0.0,
+        "share_unsubscribed": 0.0,
+        "delay_ms": 500,
+        "repeat": 1,
+        "shuffle": False,
+    }
     assert (status, body) == (200, wanted)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -25,10 +25,15 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 class Receipts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How webhooks come: ``share_delivered`` and ``share_bounced`` of the messages end so, nothing is ever heard of
-    the rest. They are told after ``delay_ms``, each ``repeat`` times, in any order if ``shuffle``."""
+    the rest. The other shares are of the delivered ones, each by itself. They are told after ``delay_ms``, each
+    ``repeat`` times, in any order if ``shuffle``."""
 
     share_delivered: Share = 1.0
     share_bounced: Share = 0.0
+    share_opened: Share = 0.0
+    share_clicked: Share = 0.0
+    share_complained: Share = 0.0
+    share_unsubscribed: Share = 0.0
     delay_ms: Annotated[int, Meta(ge=0)] = 500
     repeat: Annotated[int, Meta(ge=1, le=100)] = 1
     shuffle: bool = False
@@ -37,11 +42,18 @@ class Receipts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.share_delivered + self.share_bounced > 1:
             raise ValueError("share_delivered and share_bounced together are more than 1")
 
-    def fate(self, luck: float) -> Fate | None:
-        """``luck`` is in [0, 1)."""
-        if luck < self.share_delivered:
-            return Fate.delivered
-        return Fate.bounced if luck < self.share_delivered + self.share_bounced else None
+    def fates(self, luck: Callable[[], float]) -> Sequence[Fate]:
+        """In the order in which they come about. ``luck`` is in [0, 1), and another each time."""
+        end = luck()
+        if end >= self.share_delivered:
+            return [Fate.bounced] if end < self.share_delivered + self.share_bounced else []
+        shares = {
+            Fate.opened: self.share_opened,
+            Fate.clicked: self.share_clicked,
+            Fate.complained: self.share_complained,
+            Fate.unsubscribed: self.share_unsubscribed,
+        }
+        return [Fate.delivered, *(fate for fate, share in shares.items() if share and luck() < share)]
 
 
 class Posted(msgspec.Struct, frozen=True):
@@ -72,11 +84,15 @@ class Postman:
         """What becomes of these, and when it is told, is settled by the settings of this moment."""
         at_s = asyncio.get_running_loop().time() + self.receipts.delay_ms / 1000
         for message in messages:
-            if message.callback is not None and (fate := self.receipts.fate(random.random())):
-                self._pushed += 1
-                heapq.heappush(self._due, (at_s, self._pushed, message, fate))
-                if self._due[0][1] == self._pushed:
-                    self._wake.set()
+            if message.callback is not None:
+                for fate in self.receipts.fates(random.random):
+                    self._push(at_s, message, fate)
+
+    def _push(self, at_s: float, message: Message, fate: Fate) -> None:
+        self._pushed += 1
+        heapq.heappush(self._due, (at_s, self._pushed, message, fate))
+        if self._due[0][1] == self._pushed:
+            self._wake.set()
 
     async def run(self) -> None:
         """Until it is cancelled."""

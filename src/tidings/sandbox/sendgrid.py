@@ -47,17 +47,27 @@ _STATUS: Final = {
     FaultKind.accept_then_error: 500,
     FaultKind.garbage: 202,
 }
-_ENDS: Final[Mapping[Fate, Mapping[str, object]]] = {
-    Fate.delivered: {"event": "delivered", "response": "250 2.0.0 OK", "ip": "127.0.0.1", "tls": 1},
-    Fate.bounced: {
-        "event": "bounce",
-        "type": "bounce",
-        "reason": "550 5.1.1 The email account that you tried to reach does not exist",
-        "status": "5.1.1",
-        "bounce_classification": "Invalid Address",
-        "ip": "127.0.0.1",
-        "tls": 1,
-    },
+_TOLD: Final[Mapping[Fate, Sequence[Mapping[str, object]]]] = {
+    Fate.delivered: (
+        {"event": "processed"},
+        {"event": "delivered", "response": "250 2.0.0 OK", "ip": "127.0.0.1", "tls": 1},
+    ),
+    Fate.bounced: (
+        {"event": "processed"},
+        {
+            "event": "bounce",
+            "type": "bounce",
+            "reason": "550 5.1.1 The email account that you tried to reach does not exist",
+            "status": "5.1.1",
+            "bounce_classification": "Invalid Address",
+            "ip": "127.0.0.1",
+            "tls": 1,
+        },
+    ),
+    Fate.opened: ({"event": "open", "useragent": "Mozilla/5.0", "ip": "127.0.0.1", "sg_machine_open": False},),
+    Fate.clicked: ({"event": "click", "url": "https://example.com/", "useragent": "Mozilla/5.0", "ip": "127.0.0.1"},),
+    Fate.complained: ({"event": "spamreport"},),
+    Fate.unsubscribed: ({"event": "unsubscribe"},),
 }
 
 
@@ -193,7 +203,7 @@ def _events(news: News) -> Iterator[dict[str, object]]:
     at = int(news.at.timestamp())
     message_id = news.message.message_id
     for i, email in enumerate(news.message.recipients):
-        for step in ({"event": "processed"}, _ENDS[news.fate]):
+        for step in _TOLD[news.fate]:
             event_id = f"{step['event']}-{news.message.reference or i}-{i}-{message_id}"
             yield {
                 **news.message.echoed,

@@ -67,10 +67,15 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Fate(StrEnum):
-    """What becomes of a message after it was taken."""
+    """What becomes of a message after it was taken. All but the first two are what people do with a delivered one; a
+    stand-in tells nothing of a fate that its provider has no event for."""
 
     delivered = "delivered"
     bounced = "bounced"
+    opened = "opened"
+    clicked = "clicked"
+    complained = "complained"
+    unsubscribed = "unsubscribed"
 
 
 class News(msgspec.Struct, frozen=True, gc=False):
