@@ -39,7 +39,7 @@ INVALID = [
     ({"to": "ada", "template": "theirs"}, "unknown_template", "/template"),
     ({**GOOD, "category": "absent"}, "unknown_category", "/category"),
     ({**GOOD, "channels": ["pigeon"]}, "unknown_channel", "/channels"),
-    ({**GOOD, "channels": ["sms"]}, "unknown_channel", "/channels"),
+    ({**GOOD, "channels": ["sms"], "to": {"phone": "1234"}}, "no_usable_address", "/to/phone"),
     ({**GOOD, "channels": []}, "invalid", "/channels"),
     ({**GOOD, "sender": "absent"}, "unknown_sender", "/sender"),
     ({**GOOD, "content": {"text": "no subject"}}, "invalid", "/content/subject"),

@@ -1,0 +1,122 @@
+"""SMS: telephone numbers in E.164, senders that can be numbers or names, text that is paid for by the segment."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
+
+from tidings.domain.errors import Invalid, TemplateFault
+from tidings.domain.lanes import Channel
+from tidings.domain.notification import Content
+from tidings.domain.segments import count
+from tidings.domain.template import TAKES, content_for
+
+MOST_SEGMENTS: Final = 10
+"""No text this short is too long for a provider: Twilio, for one, takes 1,600 characters."""
+
+_WRITTEN: Final = re.compile(r"\+[0-9 ().\-/\u00a0]{3,40}")
+_SHORT_CODE: Final = re.compile(r"[0-9]{3,8}")
+_NAME: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 &_-]{1,11}")
+_SERVICE: Final = re.compile(r"MG[0-9a-fA-F]{32}")
+_LENGTH_FLAWS: Final = {
+    ValidationResult.TOO_SHORT: "is too short for a telephone number of its country",
+    ValidationResult.TOO_LONG: "is too long for a telephone number of its country",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code",
+    ValidationResult.INVALID_LENGTH: "has no length that telephone numbers of its country have",
+    ValidationResult.INVALID_COUNTRY_CODE: "has a country code that does not exist",
+}
+
+
+class Sms:
+    """The channel's rules. Whether a number is in use only a provider can say: new ranges are opened all the time, so
+    none is refused here for anything but its length."""
+
+    number: Final = Channel.sms
+
+    def normal(self, text: str, *, pointer: str = "") -> str:
+        """E.164. The country code must be there; blanks, dots, dashes, slashes and parentheses are taken out."""
+        return _e164(text, pointer)
+
+    def same(self, address: str) -> str:
+        return address
+
+    def sender(self, identity: Mapping[str, str], *, pointer: str) -> Mapping[str, str]:
+        """Either a ``number`` (E.164, a short code of 3 to 8 digits, or a name of at most 11 characters) or the id of a
+        ``messaging_service``, which chooses a number itself."""
+        for field in identity:
+            if field not in ("number", "messaging_service"):
+                raise Invalid("there is no such field", pointer=f"{pointer}/{field}")
+        if len(identity) != 1:
+            raise Invalid("give either a number or a messaging_service", pointer=pointer)
+        if "number" in identity:
+            return {"number": _from(identity["number"], f"{pointer}/number")}
+        service = identity["messaging_service"]
+        if not _SERVICE.fullmatch(service):
+            detail = "the id of a messaging service is MG and 32 hexadecimal digits"
+            raise Invalid(detail, pointer=f"{pointer}/messaging_service")
+        return {"messaging_service": service}
+
+    def check(self, content: Content) -> None:
+        flaw = flaw_of(content_for(content, Channel.sms).text)
+        if flaw is not None:
+            raise Invalid(flaw, pointer=_place(content))
+
+    def shape(self, content: Content) -> Content:
+        """The text, as it was written."""
+        flaw = flaw_of(content.text)
+        if flaw is not None:
+            raise TemplateFault(f"text: {flaw}")
+        return Content(text=content.text)
+
+    def units(self, content: Content) -> int:
+        """Segments."""
+        return count(content.text or "").segments
+
+
+def flaw_of(text: str | None) -> str | None:
+    """What keeps this from being sent."""
+    if text is None or not text.strip():
+        return "an SMS needs text"
+    if "\0" in text:
+        return "contains NUL"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "contains half of a surrogate pair"
+    counted = count(text)
+    if counted.segments > MOST_SEGMENTS:
+        return f"takes {counted.segments} segments of {counted.encoding.name}; {MOST_SEGMENTS} at most"
+    return None
+
+
+def _place(content: Content) -> str:
+    """Where the text comes from."""
+    own = (content.channels or {}).get(Channel.sms.name, {})
+    parts = TAKES[Channel.sms]["text"]
+    places = [(f"/channels/{Channel.sms.name}/{part}", own.get(part)) for part in parts]
+    places += [(f"/{part}", getattr(content, part)) for part in parts]
+    return next((pointer for pointer, text in places if text), "/text")
+
+
+def _e164(text: str, pointer: str) -> str:
+    if not _WRITTEN.fullmatch(text.strip()):
+        detail = "a telephone number begins with + and its country code, then has digits alone"
+        raise Invalid(detail, pointer=pointer)
+    try:
+        number = phonenumbers.parse(text)
+    except NumberParseException as error:
+        raise Invalid("has a country code that does not exist, or no number after it", pointer=pointer) from error
+    flaw = _LENGTH_FLAWS.get(phonenumbers.is_possible_number_with_reason(number))
+    if flaw:
+        raise Invalid(flaw, pointer=pointer)
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def _from(text: str, pointer: str) -> str:
+    """What an SMS may show as its sender."""
+    if text.startswith("+"):
+        return _e164(text, pointer)
+    if _SHORT_CODE.fullmatch(text) or _NAME.fullmatch(text):
+        return text
+    detail = "a sender is a number that begins with +, a short code of 3 to 8 digits, or a name of 1 to 11 characters"
+    raise Invalid(detail, pointer=pointer)
