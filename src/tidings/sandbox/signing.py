@@ -1,6 +1,7 @@
 """The key that webhooks are signed with: EC P-256, kept in a file so that its public half outlives a restart."""
 
 import base64
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -39,6 +40,10 @@ class SigningKey:
     def sign(self, message: bytes) -> str:
         """Base64 of the DER signature."""
         return base64.b64encode(self._private.sign(message, ec.ECDSA(hashes.SHA256()))).decode()
+
+    def secret(self, name: str) -> str:
+        """32 hexadecimal digits for providers that share a secret with their customers: another for each name."""
+        return hmac.digest(self.pem, name.encode(), "sha256").hex()[:32]
 
     @property
     def public_base64(self) -> str:
