@@ -15,7 +15,7 @@ PYTEST ?= $(BIN)/pytest
 # program:Debian package, wanted by some tests only
 TOOLS := nginx:nginx haproxy:haproxy faketime:faketime chromium:chromium cc:gcc
 
-.PHONY: help run install test lint bench chaos dev tools format clean
+.PHONY: help run install test lint bench drill chaos dev tools format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | while IFS='|' read -r name text; do
@@ -43,6 +43,9 @@ lint: dev ## format, style, types, import rules, SQL in its place
 
 bench: install ## the benchmark suite
 	@exec $(BIN)/tidings bench
+
+drill: install ## providers go away under load and come back: what happened when
+	@exec $(BIN)/tidings drill
 
 chaos: dev tools ## the long fault suite
 	@$(PYTEST) -m chaos --timeout 3600

@@ -65,12 +65,14 @@ def _holds_still(one: psutil.Process) -> bool:
 
 
 @contextmanager
-def child(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def child(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A program that says one line when it is ready; it is asked to leave at the end, and made to after a while.
 
     Raises OSError when it ends without having said anything.
     """
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as program:
         try:
             line = program.stdout.readline().decode().strip() if program.stdout else ""
             if not line:

@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "keys": "tidings.cli.keys:keys",
         "rollouts": "tidings.cli.rollouts:rollouts",
         "bench": "tidings.cli.bench:bench",
+        "drill": "tidings.cli.drill:drill",
         "ledger": "tidings.cli.bench:ledger",
     }
 )
