@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tidings.pipeline.gather import Gather
+from tidings.pipeline.gather import Clash, Gather
 
 
 class Shop:
@@ -59,13 +59,89 @@ async def test_a_second_flush_begins_beside_the_first_only_when_a_full_one_waits
 
 async def test_two_with_one_key_never_share_a_flush_and_keep_their_order():
     shop = Shop()
-    gather = Gather(shop.flush, 10, 2, lambda item: [item[0]])
+    gather = Gather(shop.flush, 10, 2, Clash(lambda item: [item[0]]))
     futures = [gather.put(item) for item in ("x1", "y1", "x2", "x3")]
     for n in range(3):
         await shop.begun(n + 1)
         await shop.end(n)
     assert await asyncio.gather(*futures) == ["X1", "Y1", "X2", "X3"]
     assert shop.batches == [["x1", "y1"], ["x2"], ["x3"]]
+
+
+def both(item: str) -> list[str]:
+    """An item holds each of its letters."""
+    return [letter for letter in item if letter.isalpha()]
+
+
+def same(first: str, said, later):
+    """Who is the same but for its number gets the same answer."""
+    return [said if both(one) == both(first) else None for one in later]
+
+
+async def test_what_waits_behind_another_is_answered_with_it_or_goes_itself_afterwards():
+    shop = Shop()
+    gather = Gather(shop.flush, 10, 2, Clash(both, same))
+    futures = [gather.put(item) for item in ("x1", "xy1", "x2", "y1", "x3", "xy2")]
+    assert gather.waiting == 6
+    await shop.begun(1)
+    assert shop.batches[0] == ["x1", "y1"]
+    await shop.end(0)
+    await shop.begun(2)
+    assert [future.result() for future in futures if future.done()] == ["X1", "X1", "Y1", "X1"]
+    assert shop.batches[1] == ["xy1"], "xy2 waits behind it, and is the same"
+    await shop.end(1)
+    assert await asyncio.gather(*futures) == ["X1", "XY1", "X1", "Y1", "X1", "XY1"]
+    assert gather.waiting == 0
+    await gather.drain()
+
+
+async def test_what_comes_during_a_flush_waits_behind_what_is_in_it():
+    shop = Shop()
+    gather = Gather(shop.flush, 1, 2, Clash(both, same))
+    first = gather.put("x1")
+    await shop.begun(1)
+    later = [gather.put(item) for item in ("x2", "z1")]
+    await shop.begun(2)
+    assert shop.batches == [["x1"], ["z1"]], "nobody else is held up"
+    await shop.end(0, 1)
+    assert await asyncio.gather(first, *later) == ["X1", "X1", "Z1"]
+
+
+async def test_a_failure_is_told_to_those_behind_it_where_it_is_theirs_too():
+    shop = Shop()
+    gather = Gather(shop.flush, 10, 1, Clash(lambda _: ["key"], lambda _, said, later: [said] * len(later)))
+    first, second = gather.put("bad"), gather.put("good")
+    await shop.begun(1)
+    await shop.end(0)
+    await gather.drain()
+    assert first.exception() is second.exception() is not None
+
+
+async def test_where_the_first_has_left_the_next_one_goes_and_who_left_behind_it_is_forgotten():
+    shop = Shop()
+    gather = Gather(shop.flush, 10, 1, Clash(both, same))
+    gather.put("a")
+    await shop.begun(1)
+    first, gone, next_, last = [gather.put(item) for item in ("x1", "x2", "x3", "x4")]
+    first.cancel()
+    gone.cancel()
+    await shop.end(0)
+    await shop.begun(2)
+    assert shop.batches[1] == ["x3"]
+    await shop.end(1)
+    assert await asyncio.gather(next_, last) == ["X3", "X3"]
+    await gather.drain()
+    assert gather.waiting == 0
+
+
+async def test_twenty_thousand_with_one_key_go_in_one_flush():
+    shop = Shop()
+    gather = Gather(shop.flush, 200, 2, Clash(both, same))
+    futures = [gather.put(f"x{n}") for n in range(20_000)]
+    await shop.begun(1)
+    await shop.end(0)
+    assert set(await asyncio.gather(*futures)) == {"X0"}
+    assert shop.batches == [["x0"]]
 
 
 async def test_one_that_fails_fails_alone_and_one_that_left_is_left_out():

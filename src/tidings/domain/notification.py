@@ -72,7 +72,9 @@ class Verdict(IntEnum):
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """``id`` is the first notification's where the key or the deduplication key was known."""
+    """``id`` is the first notification's where the key or the deduplication key was known. After a conflict
+    ``fingerprint`` is what the key stands for."""
 
     id: NotificationId
     verdict: Verdict
+    fingerprint: bytes | None = None

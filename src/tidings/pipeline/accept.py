@@ -19,7 +19,7 @@ from tidings.domain.events import AcceptUncertain, FlushDone, NotificationsAccep
 from tidings.domain.ids import ShardNumber
 from tidings.domain.notification import Acceptance, Accepted, Verdict
 from tidings.domain.plan import AddressHash, RandomBits, plan
-from tidings.pipeline.gather import Gather
+from tidings.pipeline.gather import Clash, Gather
 from tidings.ports import Acceptor, Catalogs, Clock, Emit, Hints, Reach
 
 
@@ -93,7 +93,8 @@ class Accept:
             async def flush(rows: Sequence[Acceptance]) -> Sequence[Accepted | Exception]:
                 return await self._flush(shard, rows)
 
-            self._gathers[shard] = Gather(flush, self.limits.flush_max, self.limits.side_by_side, _keys)
+            clash = Clash(_keys, self._follow)
+            self._gathers[shard] = Gather(flush, self.limits.flush_max, self.limits.side_by_side, clash)
         return self._gathers[shard]
 
     async def _flush(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> Sequence[Accepted | Exception]:
@@ -104,6 +105,18 @@ class Accept:
         self.reach("after_commit")
         self._publish(shard, rows)
         self.reach("after_publish")
+        self._count(accepted)
+        return accepted
+
+    def _follow(
+        self, first: Acceptance, said: Accepted | Exception, later: Sequence[Acceptance]
+    ) -> Sequence[Accepted | Exception | None]:
+        """The commit that answered the first one has waited for the standby, and holds for the others too."""
+        answers = [said if isinstance(said, Exception) else follow(first, said, one) for one in later]
+        self._count(answers)
+        return answers
+
+    def _count(self, accepted: Sequence[Accepted | Exception | None]) -> None:
         verdicts = [one.verdict for one in accepted if isinstance(one, Accepted)]
         self.emit(
             NotificationsAccepted(
@@ -112,7 +125,6 @@ class Accept:
                 deduplicated=verdicts.count(Verdict.deduplicated),
             )
         )
-        return accepted
 
     async def _accept(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> Sequence[Accepted | Exception]:
         """A key that is locked for too long holds up only its own request: the others go again, one by one."""
@@ -130,6 +142,25 @@ class Accept:
         due_now = {delivery.lane for row in rows for delivery in row.deliveries if delivery.due_at is None}
         if due_now:
             self.hints.publish(shard, tuple(due_now))
+
+
+def follow(first: Acceptance, said: Accepted, later: Acceptance) -> Accepted | None:
+    """What a row would be answered that waited for another with a key of its own, once that one has ``said``; None when
+    only the shard can tell. Pure.
+
+    Known then are the idempotency key of the first, with its body, and its deduplication key, unless a conflict or a
+    replay left that one unread.
+    """
+    if later.key_hash is not None and later.key_hash == first.key_hash:
+        conflict = said.verdict == Verdict.conflict
+        body = said.fingerprint if conflict else first.fingerprint
+        if later.fingerprint != body:
+            return Accepted(said.id, Verdict.conflict, body)
+        known = not conflict or later.deduplication_hash is None
+        return Accepted(said.id, Verdict.replayed) if known else None
+    if later.key_hash is None and said.verdict in (Verdict.stored, Verdict.deduplicated):
+        return Accepted(said.id, Verdict.deduplicated)
+    return None
 
 
 def _keys(row: Acceptance) -> Sequence[Hashable]:

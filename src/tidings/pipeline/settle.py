@@ -14,7 +14,7 @@ from tidings.domain.dispatch import Again, Bury, Doubt, Settlement
 from tidings.domain.errors import Unavailable
 from tidings.domain.events import BatchSettled, CallsMade, DeadLettered, DoubtOpened, SettleFailed
 from tidings.domain.ids import DeliveryId, ShardNumber, unix_ms_in
-from tidings.pipeline.gather import Gather
+from tidings.pipeline.gather import Clash, Gather
 from tidings.ports import Clock, Dispatches, Emit, Settled
 
 _AGAIN_S: Final = 0.2
@@ -56,7 +56,7 @@ class Settle:
             async def flush(rows: Sequence[Settled]) -> Sequence[bool | Exception]:
                 return await self._flush(shard, rows)
 
-            self._gathers[shard] = Gather(flush, self.most, self.side_by_side, _ids, self.apart_s)
+            self._gathers[shard] = Gather(flush, self.most, self.side_by_side, Clash(_ids), self.apart_s)
         self._gathers[shard].put(settled)
 
     async def drain(self) -> None:

@@ -58,7 +58,7 @@ class AcceptStore:
         if known["first_id"] in (None, row.id):
             return Accepted(NotificationId(known["deduplicated_id"]), Verdict.deduplicated)
         if known["first_fingerprint"] != row.fingerprint:
-            return Accepted(NotificationId(known["first_id"]), Verdict.conflict)
+            return Accepted(NotificationId(known["first_id"]), Verdict.conflict, known["first_fingerprint"])
         return Accepted(await self._first(shard, row, NotificationId(known["first_id"])), Verdict.replayed)
 
     async def _first(self, shard: ShardNumber, row: Acceptance, first: NotificationId) -> NotificationId:

@@ -201,7 +201,7 @@ class Sending:
 
     async def _today(self, tenant: TenantId, answers: Sequence[Answer]) -> Today:
         """How the deliveries of replays and duplicates stand now."""
-        ids = [one.id for one in answers if one.deliveries is None]
+        ids = list(dict.fromkeys(one.id for one in answers if one.deliveries is None))
         return await self._edge.queries.deliveries(tenant, ids) if ids else {}
 
 

@@ -160,6 +160,39 @@ async def test_one_key_twice_in_a_batch_is_one_notification(api: Api):
     assert first["id"] == second["id"] and {first["replayed"], second["replayed"]} == {True, False}
 
 
+async def test_a_flood_with_one_key_takes_a_few_statements_and_holds_up_nobody(api: Api):
+    user, key = f"user-{uuid.uuid4().hex}", uuid.uuid4().hex
+    bodies = [
+        {"to": user, "content": {**CONTENT, "text": f"Hello {n % 3}"}, "idempotency_key": key} for n in range(999)
+    ]
+    before = flushed(api)
+    flood = [api.call("POST", "/api/v1/notifications/batch", {"notifications": bodies}) for _ in range(5)]
+    *batches, other = await asyncio.gather(*flood, api.send(someone()))
+    assert other.status == 202
+    results = [one for said in batches for one in said.body["results"]]
+    taken = [one for one in results if "id" in one]
+    assert len({one["id"] for one in taken}) == 1
+    assert [one["replayed"] for one in taken].count(False) == 1, "the first one"
+    assert len(taken) == len(results) / 3
+    assert {one["problem"]["code"] for one in results if "problem" in one} == {"idempotency_key_reused"}
+    assert flushed(api) - before < 20
+
+
+async def test_a_flood_with_one_deduplication_key_takes_a_few_statements(api: Api):
+    body = someone(deduplication_key="d")
+    before = flushed(api)
+    said = await api.call("POST", "/api/v1/notifications/batch", {"notifications": [body] * 1_000})
+    assert len({one["id"] for one in said.body["results"]}) == 1
+    assert [one["deduplicated"] for one in said.body["results"]] == [False] + [True] * 999
+    assert flushed(api) - before < 20
+
+
+def flushed(api: Api) -> float:
+    """Rows that the acceptor's statements have carried so far."""
+    lines = api.core.telemetry.exposition().decode().splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith("tidings_flushed_rows_total "))
+
+
 async def test_a_batch_has_at_most_a_thousand(api: Api):
     said = await api.call("POST", "/api/v1/notifications/batch", {"notifications": [someone()] * 1001})
     assert (said.status, said.pointers) == (422, ["/notifications"])

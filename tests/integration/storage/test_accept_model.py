@@ -2,6 +2,7 @@
 conflicts and expired keys. ``TIDINGS_MODEL_BOARDS`` and ``TIDINGS_SEED`` play more of them, or others."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from random import Random
@@ -15,6 +16,7 @@ from tidings.domain import ids
 from tidings.domain.ids import DeliveryId, NotificationId, Slot, UserId
 from tidings.domain.lanes import Channel, Class, lane_of
 from tidings.domain.notification import Acceptance, Accepted, PlannedDelivery, Verdict
+from tidings.pipeline.accept import _keys, follow
 from tidings.storage.accepting import AcceptStore
 
 STORIES = 8 * int(os.environ.get("TIDINGS_MODEL_BOARDS", "12"))
@@ -59,7 +61,9 @@ class Keys:
     def accept(self, row: Acceptance) -> Accepted:
         first = self.idempotency.get((row.user, row.key_hash)) if row.key_hash else None
         if first is not None:
-            return Accepted(first.id, Verdict.replayed if first.fingerprint == row.fingerprint else Verdict.conflict)
+            if first.fingerprint == row.fingerprint:
+                return Accepted(first.id, Verdict.replayed)
+            return Accepted(first.id, Verdict.conflict, first.fingerprint)
         answer = self._first_of_its_kind(row)
         if row.key_hash:
             self.idempotency[row.user, row.key_hash] = Known(answer.id, row.fingerprint, KEPT_S)
@@ -86,14 +90,14 @@ class Asking:
     def batch(self) -> list[Acceptance]:
         """No key stands in it twice: requests that share one go one after the other."""
         rows, seen = list[Acceptance](), set[tuple[object, ...]]()
-        for row in (self._row() for _ in range(self.rng.randint(1, 10))):
+        for row in (self.row() for _ in range(self.rng.randint(1, 10))):
             keys = {(row.user, n, hash_) for n, hash_ in enumerate((row.key_hash, row.deduplication_hash)) if hash_}
             if not keys & seen:
                 rows.append(row)
             seen |= keys
         return rows
 
-    def _row(self) -> Acceptance:
+    def row(self) -> Acceptance:
         rng, user = self.rng, UserId(f"user-{self.rng.randrange(3)}")
         key, duplicate, text = (rng.choice((None, *words)) for words in ("abcd", "de", "xxxy"))
         self.count += 1
@@ -147,8 +151,8 @@ def _short(id_: NotificationId) -> int:
 
 
 def _said(answer: Accepted) -> tuple[object, ...]:
-    """A conflict is answered without an id."""
-    return (answer.verdict,) if answer.verdict == Verdict.conflict else (answer.verdict, answer.id)
+    """A conflict is answered without an id, and says which body the key stands for."""
+    return answer.verdict, answer.fingerprint if answer.verdict == Verdict.conflict else answer.id
 
 
 async def first_difference(shard: ModelShard, store: AcceptStore, seed: int) -> str | None:
@@ -191,6 +195,24 @@ async def test_random_batches_are_answered_as_two_dictionaries_of_keys_say(still
     for seed in range(START, START + STORIES):
         difference = await first_difference(still, store, seed)
         assert difference is None, difference
+
+
+def test_what_waited_for_another_with_its_key_is_answered_as_the_shard_would():
+    rng = Random(START)
+    answered = Counter[Verdict]()
+    for _ in range(STORIES):
+        keys, asking = Keys(), Asking(rng)
+        for _ in range(50):
+            first = asking.row()
+            said = keys.accept(first)
+            later = [one for one in (asking.row() for _ in range(20)) if not set(_keys(one)).isdisjoint(_keys(first))]
+            for one in later:
+                answer = follow(first, said, one)
+                if answer is None:
+                    break  # it goes itself, and those behind it wait for that
+                assert _said(answer) == _said(keys.accept(one)), (first, said, one)
+                answered[answer.verdict] += 1
+    assert answered.keys() == {Verdict.replayed, Verdict.deduplicated, Verdict.conflict}
 
 
 PLANTED = {
