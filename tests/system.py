@@ -348,8 +348,9 @@ def command(data_dir: Path, workers: int = 1, port: int = 0) -> list[str]:
 def environment(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """Ours, with these settings and no others."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")}
+    peers = {"TIDINGS_EGRESS_ALLOW": "127.0.0.0/8"}  # those of the tests themselves
     faults = {"TIDINGS_TEST_ENABLED": "true", "TIDINGS_TEST_FAULT_FILE": str(data_dir / "fault")}
-    return {**inherited, **settings, **faults}
+    return {**inherited, **peers, **settings, **faults}
 
 
 @asynccontextmanager

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from tidings.domain.egress import flaw_of_network
+
 PREFIX: Final = "TIDINGS_"
 FILE_NAME: Final = "tidings.toml"
 NOT_SETTINGS: Final = frozenset({"TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_API_KEY"})
@@ -120,6 +122,15 @@ class RelaySettings(_Group, frozen=True):
     keys_empty_batch: int
 
 
+class WebhookSettings(_Group, frozen=True):
+    timeout_s: float
+    concurrency: int
+    poll_s: float
+    retry_schedule_s: tuple[float, ...]
+    disable_after_s: float
+    secret_overlap_s: float
+
+
 class RetentionSettings(_Group, frozen=True):
     idempotency_s: float
     deduplication_s: float
@@ -165,6 +176,7 @@ class Settings(_Group, frozen=True):
     public_url: str
     master_key: Secret
     egress_allow: tuple[str, ...]
+    egress_ports: tuple[int, ...]
     data_dir: Path
     control_dsn: Dsn
     shard_dsns: tuple[Dsn, ...]
@@ -177,6 +189,7 @@ class Settings(_Group, frozen=True):
     worker: WorkerSettings
     doubt: DoubtSettings
     relay: RelaySettings
+    webhooks: WebhookSettings
     retention: RetentionSettings
     durability: DurabilitySettings
     log: LogSettings
@@ -355,6 +368,9 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"master_key (from {settings.sources['master_key']}) must be 64 hexadecimal digits")
     if settings.test.fault_file and not settings.test.enabled:
         raise SettingsError("test.fault_file ends processes and is refused while test.enabled is false")
+    for network in settings.egress_allow:
+        if flaw := flaw_of_network(network):
+            raise SettingsError(f"egress_allow (from {settings.sources['egress_allow']}): {flaw}")
     worker = settings.worker
     longest_s = worker.fence_s + worker.provider_timeout_s
     _in_order("worker.fence_s + worker.provider_timeout_s", longest_s, "worker.send_reserve_s", worker.send_reserve_s)

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import os
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from tidings.bench.subject import USERS, child
 from tidings.runtime import rundir
 
 PROVIDER: Final = "bench"
+LOOPBACK: Final = "127.0.0.0/8"
 PROVIDER_KEY: Final = "SG.bench"
 TEMPLATE: Final = "bench_order"
 ITEM: Final = f'{{"to":"bench-user-%d","template":"{TEMPLATE}","data":{{"name":"Ada","order":"A-%d","total":"12.50"}}}}'
@@ -99,7 +101,8 @@ def started(provider: StandIn) -> Iterator[System]:
     """
     with tempfile.TemporaryDirectory(prefix="tidings-bench-", ignore_cleanup_errors=True) as folder:
         command = [sys.executable, "-m", "tidings", "up", "--json", "--port", "0", "--data-dir", folder]
-        with child(command) as (_, said):
+        environment = {"TIDINGS_EGRESS_ALLOW": LOOPBACK, **os.environ}  # for the stand-in
+        with child(command, environment) as (_, said):
             system = System(msgspec.json.decode(said, type=Address), provider)
             prepare(system)
             with sending_to(system, provider):

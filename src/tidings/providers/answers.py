@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tidings.domain.egress import ANYWHERE, Egress
 from tidings.domain.outcome import Gone, Outcome, Refused, Sent, TryLater, TryNext, Unsure
 from tidings.providers.wire import DEFAULT_LIMITS, Answer, Fenced, Head, Limits, NoAnswer, NotSent, Wire
+from tidings.providers.wire_reach import Reach
 
 LONGEST_WAIT_S: Final = 300.0
 _DETAIL_LENGTH: Final = 300
@@ -107,13 +109,24 @@ async def ask(wire: Wire, head: Head, body: bytes, may_write: Callable[[], bool]
 
 def wire_to(settings: Mapping[str, str], usual_url: str) -> tuple[Wire, str]:
     """The way to the account's ``url``, and the path that it begins with. Raises ValueError."""
-    url = urlsplit(settings.get("url") or usual_url)
+    reach, wanted = reach_of(settings), settings.get("url") or usual_url
+    flaw = reach.egress.flaw(wanted)
+    if flaw is not None:
+        raise ValueError(f"url: {flaw}")
+    url = urlsplit(wanted)
     limits = Limits(
         connections=ceil(above_0(settings, "connections", DEFAULT_LIMITS.connections)),
         connect_s=above_0(settings, "connect_timeout_s", DEFAULT_LIMITS.connect_s),
         total_s=above_0(settings, "timeout_s", DEFAULT_LIMITS.total_s),
     )
-    return Wire(f"{url.scheme}://{url.netloc}", limits=limits), url.path.rstrip("/")
+    return Wire(f"{url.scheme}://{url.netloc}", limits=limits, reach=reach), url.path.rstrip("/")
+
+
+def reach_of(settings: Mapping[str, str]) -> Reach:
+    """Where the account's calls may go: its address is chosen by a tenant, ``egress`` (JSON of a ``domain.egress``
+    value) by the operator. Without that they may go anywhere. Raises ValueError."""
+    rules = settings.get("egress")
+    return Reach(msgspec.json.decode(rules, type=Egress) if rules else ANYWHERE)
 
 
 def needed(settings: Mapping[str, str], account: str, *names: str) -> tuple[str, ...]:

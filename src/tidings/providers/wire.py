@@ -18,6 +18,7 @@ import msgspec
 
 from tidings.domain.outcome import Fenced
 from tidings.providers.wire_connection import Answer, Connection, NoAnswer
+from tidings.providers.wire_reach import AddressRefused, Reach
 from tidings.providers.wire_turns import Turns
 
 __all__ = ["DEFAULT_LIMITS", "Answer", "Fenced", "Head", "Limits", "NoAnswer", "NotSent", "Said", "Wire"]
@@ -30,6 +31,7 @@ _TARGET: Final = re.compile(r"/[!-~]*")
 _VALUE: Final = re.compile(r"[ -~]*")
 _PORTS: Final = {"http": 80, "https": 443}
 _WHY_NOT: Final = (
+    (AddressRefused, "address_refused"),
     (TimeoutError, "connect_timeout"),
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),
@@ -53,11 +55,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 DEFAULT_LIMITS: Final = Limits()
+UNGUARDED: Final = Reach()
 
 
 class NotSent(msgspec.Struct, frozen=True, gc=False):
-    """No byte of the request left. ``code`` is one of ``pool_timeout dns connect_refused connect_timeout
-    connect_failed tls closed shutdown``."""
+    """No byte of the request left. ``code`` is one of ``pool_timeout dns address_refused connect_refused
+    connect_timeout connect_failed tls closed shutdown``."""
 
     code: str
     detail: str = ""
@@ -68,9 +71,17 @@ Said = Answer | NotSent | NoAnswer | Fenced
 
 class Wire:
     """``origin`` is ``https://host[:port]`` or the same with http; anything more raises ValueError. ``tls`` replaces
-    the default context, which trusts the system's authorities and checks the host name. Lives on one event loop."""
+    the default context, which trusts the system's authorities and checks the host name. ``reach`` decides, whenever a
+    connection is opened, which addresses may be. Lives on one event loop."""
 
-    def __init__(self, origin: str, *, limits: Limits = DEFAULT_LIMITS, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        origin: str,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        tls: ssl.SSLContext | None = None,
+        reach: Reach = UNGUARDED,
+    ) -> None:
         parts = urlsplit(origin)
         if parts.scheme not in _PORTS or not parts.hostname or parts.netloc != origin.split("://")[1]:
             raise ValueError("an origin is http:// or https:// with a host and perhaps a port, nothing more")
@@ -81,6 +92,7 @@ class Wire:
         self._authority = parts.netloc
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._limits = limits
+        self._reach = reach
         self._turns = Turns(limits.connections)
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
@@ -154,11 +166,12 @@ class Wire:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(min(loop.time() + self._limits.connect_s, deadline_s)):
+                sock = await self._reach.open(self._host, self._port, encrypted=self._tls is not None)
                 _, connection = await loop.create_connection(
                     lambda: Connection(loop, self._limits.header_bytes, self._limits.answer_bytes),
-                    self._host,
-                    self._port,
+                    sock=sock,
                     ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
                 )
         except OSError as error:
             return NotSent(next(code for kind, code in _WHY_NOT if isinstance(error, kind)), str(error))

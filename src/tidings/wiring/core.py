@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from tidings.channels.base import Plugin
 from tidings.channels.registry import build_channels
 from tidings.domain.catalog import Account, receipts_url
+from tidings.domain.egress import Egress
 from tidings.domain.errors import Unavailable
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel
@@ -106,9 +108,9 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
 def provider_of(settings: Settings, catalog: CatalogCache, account: Account) -> Provider:
     """What an account does not set itself is set for all of them, and a test tenant's goes to the sandbox whatever it
     says. Raises ValueError."""
-    usual, forced = settings.worker, dict[str, str]()
+    usual, forced = settings.worker, {"egress": msgspec.json.encode(egress_of(settings)).decode()}
     if catalog().tenants[account.tenant].twin_of is not None:
-        forced = {"url": _sandbox_url(settings, account.kind)}
+        forced["url"] = _sandbox_url(settings, account.kind)
     common = {
         # As many as there may be calls: one that waits here for its turn outlives its mark.
         "connections": str(usual.concurrency),
@@ -121,6 +123,13 @@ def provider_of(settings: Settings, catalog: CatalogCache, account: Account) -> 
     for name in ("timeout_s", "connect_timeout_s"):  # an account may be more impatient than its worker, never less
         merged[name] = str(min(float(merged[name]), float(common[name])))
     return providers.build(msgspec.structs.replace(account, settings=merged))
+
+
+def egress_of(settings: Settings) -> Egress:
+    """Where calls may go whose address a tenant chose. The sandbox may be reached wherever it is."""
+    urls = map(urlsplit, (settings.sandbox_url, *pairs(settings.sandbox_providers).values()))
+    exempt = tuple(f"{url.hostname}:{url.port}" for url in urls if url.hostname)
+    return Egress(settings.egress_allow, exempt, settings.egress_ports)
 
 
 def _sandbox_url(settings: Settings, kind: str) -> str:

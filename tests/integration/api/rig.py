@@ -111,6 +111,7 @@ async def serving(system: TwoShards, keys: tuple[str, str], directory: Path, *ds
         "shard_dsns": list(dsns or system.shard_dsns),
         "master_key": system.secrets._master.hex(),
         "data_dir": str(directory),
+        "egress_allow": ["127.0.0.0/8"],
     }
     telemetry = Telemetry("api", "error")
     async with core(load(named, {}, directory), telemetry) as parts:
