@@ -10,13 +10,14 @@ from typing import Protocol
 
 import msgspec
 
-from tidings.domain.catalog import Catalog
+from tidings.domain.catalog import Account, Catalog
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Settlement
-from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
+from tidings.domain.ids import DeliveryId, ShardNumber
 from tidings.domain.lanes import Channel, Lane
 from tidings.domain.notification import Acceptance, Accepted, Content
 from tidings.domain.outcome import Outcome, Receipt
+from tidings.domain.suppression import Suppression
 
 
 class Clock(Protocol):
@@ -103,14 +104,22 @@ class Filed(msgspec.Struct, frozen=True, gc=False):
 class Receipts(Protocol):
     """What providers said later."""
 
-    async def file(
-        self, shard: ShardNumber, tenant: TenantId, provider: int, rows: Sequence[Receipt]
-    ) -> Sequence[Filed]:
-        """Stores each once, moves its delivery's status forward, and resolves its doubt. Replicated on return."""
+    async def file(self, shard: ShardNumber, account: Account, rows: Sequence[Receipt]) -> Sequence[Filed]:
+        """Stores each once, moves its delivery's status forward, resolves its doubt, and puts an address that is gone
+        on the suppression list. Replicated on return."""
         ...
 
     async def taken(self, shard: ShardNumber, deliveries: Sequence[DeliveryId]) -> Mapping[DeliveryId, Sequence[int]]:
         """The tries that receipts report as taken by the provider; deliveries without one are left out."""
+        ...
+
+
+class Suppressions(Protocol):
+    """What is held against addresses."""
+
+    async def put(self, rows: Sequence[Suppression]) -> None:
+        """Known in every shard on return, where of the words about an address the last counts. Raises
+        ``errors.Unavailable``: then all shards learn it later, or none does; to repeat it does no harm."""
         ...
 
 

@@ -14,6 +14,7 @@ from tidings.domain.routing import NO_ROUTE, PAUSED, Through, route
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 LANE = lane_of(Channel.email, Class.transactional)
+NEWS = lane_of(Channel.email, Class.promotional)
 
 
 def held(n: int = 1, **more: object) -> Claimed:
@@ -41,7 +42,7 @@ def held(n: int = 1, **more: object) -> Claimed:
         "payload": b"{}",
         "address": "ada@example.com",
         "address_hash": None,
-        "suppressed": False,
+        "suppressed": (),
         "preferences": None,
         "zone": None,
         "locale": None,
@@ -58,7 +59,10 @@ def held(n: int = 1, **more: object) -> Claimed:
         ({"expires_at": NOW + timedelta(seconds=1)}, None),
         ({"expires_at": NOW}, Finish(Mark.expired, "expired")),
         ({"address": None}, Finish(Mark.suppressed, "no_address")),
-        ({"suppressed": True}, Finish(Mark.suppressed, "suppressed")),
+        ({"suppressed": ("hard_bounce",)}, Finish(Mark.suppressed, "suppressed")),
+        ({"suppressed": ("unsubscribe",)}, None),
+        ({"suppressed": ("unsubscribe",), "home": NEWS}, Finish(Mark.suppressed, "suppressed")),
+        ({"suppressed": ("unsubscribe", "complaint")}, Finish(Mark.suppressed, "suppressed")),
         ({"expires_at": NOW, "address": None}, Finish(Mark.expired, "expired")),
         ({"claims": 5}, None),
     ],
@@ -67,7 +71,7 @@ def test_a_delivery_goes_ahead_unless_there_is_a_reason_not_to(more, verdict):
     assert decide(held(**more), quarantine_after_claims=5) == verdict
 
 
-@pytest.mark.parametrize("more", [{}, {"address": None}, {"suppressed": True}])
+@pytest.mark.parametrize("more", [{}, {"address": None}, {"suppressed": ("stop",)}])
 def test_a_user_for_whom_the_channel_is_not_on_yet_is_left_out(more):
     verdict = decide(held(**more), 5, percent=0)
     assert verdict == Finish(Mark.suppressed, "not_rolled_out")

@@ -12,7 +12,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A delivery held by this worker, with all that deciding and sending need.
 
     ``now`` is the database's clock at the claim: the only one that decisions see. ``address`` is None when neither
-    the call nor the user has one. ``in_doubt`` rows come back only to the one who claims that lane.
+    the call nor the user has one; ``suppressed`` are the reasons that are held against it. ``in_doubt`` rows come back
+    only to the one who claims that lane.
     """
 
     id: DeliveryId
@@ -38,7 +39,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     address: str | None
     address_hash: bytes | None
-    suppressed: bool
+    suppressed: tuple[str, ...]
     preferences: bytes | None
     zone: str | None
     locale: str | None

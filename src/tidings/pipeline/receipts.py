@@ -10,16 +10,22 @@ from tidings.domain.catalog import Account
 from tidings.domain.events import DoubtResolved, ReceiptsFiled
 from tidings.domain.ids import ShardNumber
 from tidings.domain.outcome import Receipt
-from tidings.ports import Catalogs, Emit, Filed, FileStrays, Receipts
+from tidings.domain.plan import AddressHash
+from tidings.domain.suppression import Suppression, held_against
+from tidings.ports import Catalogs, Clock, Emit, Filed, FileStrays, Receipts, Suppressions
 
 
 @dataclass
 class FileReceipts:
-    """Files for all shards. A receipt without a delivery of ours is kept apart and acted on never."""
+    """Files for all shards. A receipt without a delivery of ours speaks for the address that it names, if it says that
+    this is gone or back; otherwise it is kept apart and acted on never."""
 
     receipts: Receipts
+    suppressions: Suppressions
     strays: FileStrays
     catalogs: Catalogs
+    clock: Clock
+    address_hash: AddressHash
     emit: Emit
 
     async def submit(self, account: Account, rows: Sequence[Receipt]) -> None:
@@ -29,14 +35,27 @@ class FileReceipts:
             by_shard[self._shard(row)].append(row)
         stray = by_shard.pop(None, [])
         named = {shard: few for shard, few in by_shard.items() if shard is not None}
-        filed = await asyncio.gather(
-            *(self.receipts.file(shard, account.tenant, account.id, few) for shard, few in named.items())
-        )
+        filed = await asyncio.gather(*(self.receipts.file(shard, account, few) for shard, few in named.items()))
         ends = [end for few, said in zip(named.values(), filed, strict=True) for end in zip(few, said, strict=True)]
         stray += [row for row, end in ends if not end.known]
-        if stray:
-            await self.strays(account.id, stray)
+        await self._without_delivery(account, stray)
         self._tell(account, [end for _, end in ends], len(stray))
+
+    async def _without_delivery(self, account: Account, stray: Sequence[Receipt]) -> None:
+        words = [(row, self._word(account, row)) for row in stray]
+        if said := [word for _, word in words if word]:
+            await self.suppressions.put(said)
+        if others := [row for row, word in words if not word]:
+            await self.strays(account.id, others)
+
+    def _word(self, account: Account, row: Receipt) -> Suppression | None:
+        """What is said of an address as such. Nobody's clock but ours says that it is later than now."""
+        reason = held_against(row.gone or row.lifts)
+        if reason is None or row.address is None:
+            return None
+        hash_ = self.address_hash(account.tenant, account.channel, row.address)
+        at = min(row.occurred_at, self.clock.now())
+        return Suppression(account.tenant, account.channel, hash_, reason, at, lifted=row.gone is None)
 
     def _shard(self, row: Receipt) -> ShardNumber | None:
         reference = ids.parse_reference(row.reference)

@@ -12,14 +12,19 @@ _PARTITIONS_EVERY_S: Final = 600.0
 
 EmptyKeys = Callable[[ShardNumber, int], Awaitable[int]]
 MakePartitions = Callable[[ShardNumber, int], Awaitable[int]]
+Spread = Callable[[ShardNumber, int], Awaitable[int]]
+
+_SUPPRESSIONS_TOGETHER: Final = 1_000
 
 
 @dataclass
 class Sweep:
-    """Removes expired keys ``keys_batch`` at a time, and keeps partitions ``ahead_days`` ahead."""
+    """Removes expired keys ``keys_batch`` at a time, keeps partitions ``ahead_days`` ahead, and tells the other shards
+    what this one has learnt of addresses."""
 
     empty_keys: EmptyKeys
     make_partitions: MakePartitions
+    spread: Spread
     clock: Clock
     emit: Emit
     keys_batch: int
@@ -36,4 +41,7 @@ class Sweep:
         removed = await self.empty_keys(shard, self.keys_batch)
         if removed:
             self.emit(SweepDone("keys", removed, self.clock.boottime_s() - now_s))
-        return removed >= self.keys_batch
+        spread = await self.spread(shard, _SUPPRESSIONS_TOGETHER)
+        if spread:
+            self.emit(SweepDone("suppressions", spread, self.clock.boottime_s() - now_s))
+        return removed >= self.keys_batch or spread >= _SUPPRESSIONS_TOGETHER

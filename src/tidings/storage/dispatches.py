@@ -14,6 +14,7 @@ from tidings.domain.events import DoubtOpened
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Lane
 from tidings.domain.outcome import Fenced, Outcome, Refused, Sent, TryLater, TryNext, Unsure
+from tidings.domain.suppression import held_against
 from tidings.ports import Emit, Marked, Settled
 from tidings.storage.shards import Shards
 from tidings.storage.sql import column, load_statements
@@ -124,7 +125,7 @@ def _claimed(held: asyncpg.Record, row: asyncpg.Record, token: int) -> Claimed:
         payload=row["payload"],
         address=row["address"],
         address_hash=row["address_hash"],
-        suppressed=row["suppressed"],
+        suppressed=tuple(row["suppressed"] or ()),
         preferences=row["preferences"],
         zone=row["zone"],
         locale=row["locale"],
@@ -153,6 +154,7 @@ _AFTERWARDS: Final[tuple[_Value, ...]] = (
     lambda row: _array(row.to.tried) if isinstance(row.to, Again) else None,
     lambda row: row.duplicate_possible or None,
     lambda row: row.to.detail[:_DETAIL_MAX] if isinstance(row.to, Bury) and row.to.detail else None,
+    lambda row: held_against(row.said.gone) if isinstance(row.said, Refused) else None,
 )
 
 

@@ -1,15 +1,18 @@
-"""What providers said later. The only writer of ``receipt``."""
+"""What providers said later. The only writer of ``receipt``, and in the same commit one of ``suppression``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tidings.domain import ids
 from tidings.domain.delivery import Mark
-from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
+from tidings.domain.catalog import Account
+from tidings.domain.ids import DeliveryId, ShardNumber
 from tidings.domain.outcome import Receipt
+from tidings.domain.plan import AddressHash
+from tidings.domain.suppression import held_against
 from tidings.ports import Filed
 from tidings.storage.shards import Shards
-from tidings.storage.sql import load_statements
+from tidings.storage.sql import column, load_statements
 
 _UNREFERENCED: Final = Filed(known=False, new=False, resolved=False)
 
@@ -17,13 +20,12 @@ _UNREFERENCED: Final = Filed(known=False, new=False, resolved=False)
 class ReceiptStore:
     """Implements ``ports.Receipts``."""
 
-    def __init__(self, durable: Shards) -> None:
+    def __init__(self, durable: Shards, address_hash: AddressHash) -> None:
         self._durable = durable
+        self._hash = address_hash
         self._sql = load_statements("receipts")
 
-    async def file(
-        self, shard: ShardNumber, tenant: TenantId, provider: int, rows: Sequence[Receipt]
-    ) -> Sequence[Filed]:
+    async def file(self, shard: ShardNumber, account: Account, rows: Sequence[Receipt]) -> Sequence[Filed]:
         named = [(ids.parse_reference(row.reference), row) for row in rows]
         usable = [(*reference, row) for reference, row in named if reference]
         if not usable:
@@ -32,8 +34,8 @@ class ReceiptStore:
             shard,
             self._sql["file"],
             *ids.bounds([id_ for id_, _, _ in usable]),
-            tenant,
-            provider,
+            account.tenant,
+            account.id,
             [id_ for id_, _, _ in usable],
             [n for _, n, _ in usable],
             [row.event_key for *_, row in usable],
@@ -43,9 +45,18 @@ class ReceiptStore:
             [row.message_id for *_, row in usable],
             [row.occurred_at for *_, row in usable],
             [row.raw for *_, row in usable],
+            column(row.engagement for *_, row in usable),
+            column(held_against(row.gone or row.lifts) for *_, row in usable),
+            [row.gone is None for *_, row in usable],
+            column(self._hash_of(account, row) for *_, row in usable),
         )
         filed = {(row["id"], row["event_key"]): Filed(row["known"], row["new"], row["resolved"]) for row in found}
         return [filed[reference[0], row.event_key] if reference else _UNREFERENCED for reference, row in named]
+
+    def _hash_of(self, account: Account, row: Receipt) -> bytes | None:
+        if row.address is None or not (row.gone or row.lifts):
+            return None
+        return self._hash(account.tenant, account.channel, row.address)
 
     async def taken(self, shard: ShardNumber, deliveries: Sequence[DeliveryId]) -> Mapping[DeliveryId, Sequence[int]]:
         found = await self._durable.fetch(shard, self._sql["taken"], deliveries, *ids.bounds(deliveries))

@@ -8,6 +8,7 @@ import msgspec
 
 from tidings.domain.catalog import Account
 from tidings.domain.lanes import Channel
+from tidings.domain.plan import AddressHash
 from tidings.domain.template import Fault, TemplateSource
 from tidings.ports import Catalogs, Clock, Emit, Providers
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tidings.storage.dispatches import DispatchStore
     from tidings.storage.people import People
     from tidings.storage.queries import Queries
+    from tidings.storage.suppressions import SuppressionStore
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -40,7 +42,8 @@ class Edge:
     """``kinds`` are the adapters that accounts may name. ``check_template`` compiles where a hostile template can do no
     harm, and answers what is wrong; ``check_account`` tries whether an adapter can be made of its settings. ``reload``
     reads the catalog again, so that who edits sees the edit. ``public_url`` is where the outside reaches us, without a
-    slash at its end. ``failure`` makes an event of a bug."""
+    slash at its end. ``failure`` makes an event of a bug. ``address_hash`` is what an address
+    is found by."""
 
     catalogs: Catalogs
     accept: "Accept"
@@ -48,6 +51,8 @@ class Edge:
     dispatches: "DispatchStore"
     queries: "Queries"
     people: "People"
+    suppressions: "SuppressionStore"
+    address_hash: AddressHash
     control: "Control"
     providers: Providers
     kinds: Mapping[str, Channel]

@@ -17,6 +17,7 @@ from tidings.storage.people import People
 from tidings.storage.queries import Queries
 from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import FEW_OF_MANY, ONE_PLAN, Shards
+from tidings.storage.suppressions import SuppressionStore
 from tidings.web.app import build_app
 from tidings.web.edge import Edge, Limits
 from tidings.wiring.core import Core, checks, flaw_of, renderer_of
@@ -32,6 +33,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
     accepting = await core.shards(side_by_side + 1, durability.accept, {**ONE_PLAN, **lock_timeout})
     filing = await core.shards(_SIDE_BY_SIDE + 1, durability.receipts, FEW_OF_MANY)
     plain = await core.shards(4, durability.accept, {"statement_timeout": "10s"})
+    suppressions = SuppressionStore(plain)
     accept = Accept(
         acceptor=AcceptStore(accepting, settings.retention.idempotency_s, settings.retention.deduplication_s),
         hints=core.hints,
@@ -46,7 +48,17 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
     edge = Edge(
         catalogs=core.catalog,
         accept=accept,
-        file_receipts=FileReceipts(ReceiptStore(filing), core.control.file_stray, core.catalog, core.emit),
+        file_receipts=FileReceipts(
+            receipts=ReceiptStore(filing, core.address_hash),
+            suppressions=suppressions,
+            strays=core.control.file_stray,
+            catalogs=core.catalog,
+            clock=core.clock,
+            address_hash=core.address_hash,
+            emit=core.emit,
+        ),
+        suppressions=suppressions,
+        address_hash=core.address_hash,
         dispatches=DispatchStore(plain, plain, settings.worker.lease_s, settings.worker.send_reserve_s),
         queries=Queries(plain, core.catalog),
         people=People(plain, core.catalog, core.address_hash),

@@ -13,6 +13,7 @@ from tidings.storage.dispatches import DispatchStore
 from tidings.storage.migrate import make_partitions
 from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID, Shards
+from tidings.storage.suppressions import SuppressionStore
 from tidings.wiring.core import Core, settle_of
 
 _DOUBTS_TOGETHER: Final = 200
@@ -26,7 +27,7 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
     dispatches = DispatchStore(quick, quick, settings.worker.lease_s, settings.worker.send_reserve_s)
     doubt = ResolveDoubt(
         dispatches=dispatches,
-        receipts=ReceiptStore(quick),
+        receipts=ReceiptStore(quick, core.address_hash),
         settle=settle_of(core, dispatches),
         providers=core.providers,
         catalogs=core.catalog,
@@ -42,6 +43,7 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
     sweep = Sweep(
         empty_keys=keys.empty_keys,
         make_partitions=partial(make_partitions, plain),
+        spread=SuppressionStore(plain).spread,
         clock=core.clock,
         emit=core.emit,
         keys_batch=settings.relay.keys_empty_batch,

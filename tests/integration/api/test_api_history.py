@@ -63,7 +63,7 @@ async def test_the_timeline_tells_attempts_and_receipts_in_order(api: Api):
         reference = uuid.UUID(delivery["id"]).hex + "-2"
         receipt = Receipt(reference, "e-1", "delivered", "delivered", None, "m-1", datetime.now(UTC), b"{}")
         account = next(one for one in api.core.catalog().accounts.values() if one.tenant == api.system.tenant)
-        await ReceiptStore(shards).file(shard, api.system.tenant, account.id, [receipt])
+        await ReceiptStore(shards, api.core.address_hash).file(shard, account, [receipt])
     story = await story_of(api, id_)
     [delivery] = story["deliveries"]
     assert (story["status"], delivery["status"], delivery["due_at"]) == ("delivered", "delivered", None)

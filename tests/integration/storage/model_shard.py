@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from tests.property.shard_model import LEASE_S, RESERVE_S, ShardModel
+from tidings.domain.catalog import Account
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Dispatch
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, Slot, TenantId, bounds, compose
-from tidings.domain.lanes import Lane
+from tidings.domain.lanes import Channel, Lane
 from tidings.domain.outcome import Receipt
 from tidings.ports import Filed, Marked, Settled
 from tidings.storage.dispatches import OUTCOME_NAMES, DispatchStore
@@ -24,7 +25,8 @@ from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID, ONE_PLAN, Shards
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SHARD, TENANT, PROVIDER = ShardNumber(0), TenantId(1), 1
+SHARD, TENANT = ShardNumber(0), TenantId(1)
+ACCOUNT = Account(1, TENANT, "main", "sendgrid", Channel.email, {}, "token")
 OWN_CLOCK = {"search_path": "clock, pg_catalog, public"}
 CLOCK = f"""
 CREATE SCHEMA clock;
@@ -74,7 +76,7 @@ class ModelShard:
     def __init__(self, by_id: Shards, one_plan: Shards) -> None:
         self.shards = one_plan
         self.dispatches = DispatchStore(by_id, by_id, LEASE_S, RESERVE_S)
-        self.receipts = ReceiptStore(one_plan)
+        self.receipts = ReceiptStore(one_plan, lambda *_: b"hash")
 
     @classmethod
     @asynccontextmanager
@@ -122,7 +124,7 @@ class ModelShard:
         await self.dispatches.give_back(SHARD, *columns)
 
     async def file(self, rows: Sequence[Receipt]) -> list[Filed]:
-        return list(await self.receipts.file(SHARD, TENANT, PROVIDER, rows))
+        return list(await self.receipts.file(SHARD, ACCOUNT, rows))
 
     async def cancel(self, ids: Sequence[DeliveryId]) -> list[DeliveryId]:
         cancelled = [await self.dispatches.cancel(SHARD, NotificationId(id_), TENANT) for id_ in ids]

@@ -31,14 +31,14 @@ RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.
 SELECT v.id, v.notification_id, v.tenant, v.channel, v.duplicate_possible, n.slot, n.user_id, n.category, n.template_version, n.sender,
        n.payload, n.created_at, n.expires_at, u.preferences, u.zone, u.locale,
        coalesce(v.address, a.value) AS address, coalesce(v.address_hash, a.hash) AS address_hash,
-       s.reason IS NOT NULL AS suppressed
+       (SELECT array_agg(s.reason) FROM suppression s
+        WHERE s.slot = -1 AND s.tenant = n.tenant AND s.channel = v.channel
+          AND s.hash = coalesce(v.address_hash, a.hash) AND NOT s.lifted) AS suppressed
 FROM delivery v
 JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $2 AND $3
 LEFT JOIN users u ON u.slot = n.slot AND u.tenant = n.tenant AND u.user_id = n.user_id
 LEFT JOIN address a ON v.address IS NULL AND a.slot = n.slot AND a.tenant = n.tenant AND a.user_id = n.user_id
                    AND a.channel = v.channel AND a.position = 0
-LEFT JOIN suppression s ON s.slot = n.slot AND s.tenant = n.tenant AND s.channel = v.channel
-                       AND s.hash = coalesce(v.address_hash, a.hash)
 WHERE v.id = ANY($1::uuid[]) AND v.id BETWEEN $2 AND $3;
 
 -- name: mark
@@ -58,10 +58,11 @@ WITH r AS MATERIALIZED (
     SELECT * FROM unnest(
         $3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[], $9::text[], $10::text[],
         $11::timestamptz[], $12::int[], $13::smallint[], $14::text[], $15::text[], $16::bytea[], $17::smallint[],
-        $18::smallint[], $19::float8[], $20::timestamptz[], $21::smallint[], $22::text[], $23::boolean[], $24::text[]
+        $18::smallint[], $19::float8[], $20::timestamptz[], $21::smallint[], $22::text[], $23::boolean[], $24::text[],
+        $25::text[]
     ) AS r(id, token, n, provider, outcome, code, detail, message_id,
            started_at, took_ms, mark, reason, address, address_hash, state,
-           lane, after_s, expires_at, spent, tried, duplicate_possible, why)
+           lane, after_s, expires_at, spent, tried, duplicate_possible, why, held_against)
     ORDER BY id  -- as receipts come, so that the two never lock rows in opposite order
 ),
 attempts AS (
@@ -121,6 +122,18 @@ flagged AS (
     UPDATE delivery v SET duplicate_possible = true
     FROM kept
     WHERE kept.duplicate_possible AND v.id = kept.id AND v.id BETWEEN $1 AND $2
+),
+suppressed AS (
+    -- what a provider holds against an address: the last word counts, as in suppressions.sql: merge
+    INSERT INTO suppression AS old (tenant, channel, hash, reason, at, delivery_id)
+    SELECT DISTINCT ON (v.tenant, v.channel, r.address_hash, r.held_against)
+           v.tenant, v.channel, r.address_hash, r.held_against, now(), r.id
+    FROM r JOIN delivery v ON v.id = r.id AND v.id BETWEEN $1 AND $2
+    WHERE r.held_against IS NOT NULL AND r.address_hash IS NOT NULL
+    ORDER BY v.tenant, v.channel, r.address_hash, r.held_against
+    ON CONFLICT (slot, tenant, channel, hash, reason) DO UPDATE
+    SET at = excluded.at, lifted = false, delivery_id = excluded.delivery_id, spread = false
+    WHERE excluded.at > old.at
 )
 SELECT id FROM gone UNION ALL SELECT id FROM kept;
 

@@ -43,7 +43,7 @@ SELECT delivery_id, n, provider, outcome, code, detail, message_id, started_at, 
 FROM attempt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3 ORDER BY delivery_id, n;
 
 -- name: receipts
-SELECT delivery_id, n, provider, kind, status, reason, occurred_at, received_at
+SELECT delivery_id, n, provider, kind, status, reason, engagement, occurred_at, received_at
 FROM receipt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3 ORDER BY delivery_id, received_at;
 
 -- name: dead_reasons

@@ -4,16 +4,18 @@
 WITH r AS MATERIALIZED (
     SELECT * FROM unnest(
         $5::uuid[], $6::smallint[], $7::text[], $8::text[], $9::smallint[], $10::text[], $11::text[],
-        $12::timestamptz[], $13::bytea[]
-    ) AS r(id, n, event_key, kind, status, reason, message_id, occurred_at, raw)
+        $12::timestamptz[], $13::bytea[], $14::text[], $15::text[], $16::boolean[], $17::bytea[]
+    ) AS r(id, n, event_key, kind, status, reason, message_id,
+           occurred_at, raw, engagement, held_against, lifted, address_hash)
 ),
 known AS MATERIALIZED (
-    SELECT v.id FROM delivery v
+    SELECT v.id, v.channel, v.address_hash FROM delivery v
     WHERE v.id = ANY($5::uuid[]) AND v.id BETWEEN $1 AND $2 AND v.tenant = $3
 ),
 filed AS (
-    INSERT INTO receipt (delivery_id, provider, event_key, n, kind, status, reason, occurred_at, raw)
-    SELECT r.id, $4, r.event_key, r.n, r.kind, r.status, r.reason, r.occurred_at, r.raw FROM r JOIN known USING (id)
+    INSERT INTO receipt (delivery_id, provider, event_key, n, kind, status, reason, occurred_at, raw, engagement)
+    SELECT r.id, $4, r.event_key, r.n, r.kind, r.status, r.reason, r.occurred_at, r.raw, r.engagement
+    FROM r JOIN known USING (id)
     ORDER BY r.id, r.event_key
     ON CONFLICT DO NOTHING
     RETURNING delivery_id, event_key, n, status, reason
@@ -66,6 +68,25 @@ moved AS (
     SET status = best.status, reason = coalesce(best.reason, v.reason), finished_at = coalesce(v.finished_at, now())
     FROM best
     WHERE v.id = best.id AND v.id BETWEEN $1 AND $2 AND v.status < best.status
+),
+against AS MATERIALIZED (
+    -- a receipt may come before the end of the work has noted which of the user's addresses it went to
+    SELECT DISTINCT ON (known.channel, hash, r.held_against)
+           known.channel, coalesce(known.address_hash, r.address_hash) AS hash, r.held_against, r.lifted, r.id,
+           least(r.occurred_at, now()) AS at
+    FROM filed f
+    JOIN r ON r.id = f.delivery_id AND r.event_key = f.event_key
+    JOIN known ON known.id = f.delivery_id
+    WHERE r.held_against IS NOT NULL
+    ORDER BY known.channel, hash, r.held_against, r.occurred_at DESC, r.lifted
+),
+suppressed AS (
+    -- what a provider holds against an address: the last word counts, as in suppressions.sql: merge
+    INSERT INTO suppression AS old (tenant, channel, hash, reason, at, lifted, delivery_id)
+    SELECT $3, channel, hash, held_against, at, lifted, id FROM against WHERE hash IS NOT NULL
+    ON CONFLICT (slot, tenant, channel, hash, reason) DO UPDATE
+    SET at = excluded.at, lifted = excluded.lifted, delivery_id = excluded.delivery_id, spread = false
+    WHERE (excluded.at, NOT excluded.lifted) > (old.at, NOT old.lifted)
 )
 SELECT r.id, r.event_key, known.id IS NOT NULL AS known, filed.event_key IS NOT NULL AS new,
        best.id IS NOT NULL AND settled.state IS NOT DISTINCT FROM 3 AS resolved

@@ -1,0 +1,47 @@
+"""What is held against an address, and what that stops. Pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from tidings.domain.ids import DeliveryId, TenantId
+from tidings.domain.lanes import Channel, Class
+from tidings.domain.outcome import Gone
+
+MANUAL: Final = "manual"
+REASONS: Final = (Gone.hard_bounce, Gone.complaint, Gone.stop, Gone.unsubscribe, MANUAL)
+
+
+class Suppression(msgspec.Struct, frozen=True, gc=False):
+    """One word about an address (``hash`` is keyed, of its normal form): ``reason`` is held against it, or no longer
+    when it is ``lifted``. ``at`` is when that was said, ``delivery`` the one it came of."""
+
+    tenant: TenantId
+    channel: Channel
+    hash: bytes
+    reason: str
+    at: datetime
+    lifted: bool = False
+    delivery: DeliveryId | None = None
+
+
+def held_against(gone: Gone | None) -> str | None:
+    """What the list says of an address that is gone. A push token stands in no list: it is forgotten."""
+    return None if gone == Gone.unregistered else gone
+
+
+def latest(said: Iterable[Suppression]) -> Sequence[Suppression]:
+    """Of the words about the same address and reason the last one, in whatever order they come. Of two that were said
+    in the same instant the one that holds it against the address counts."""
+    last = dict[tuple[TenantId, Channel, bytes, str], Suppression]()
+    for one in sorted(said, key=lambda one: (one.at, not one.lifted)):
+        last[one.tenant, one.channel, one.hash, one.reason] = one
+    return list(last.values())
+
+
+def stops(reasons: Iterable[str], class_: Class) -> bool:
+    """Whether these keep a message of that class from the address. Who unsubscribed from news still hears of an order;
+    every other reason stops everything."""
+    return any(reason != Gone.unsubscribe or class_ == Class.promotional for reason in reasons)
