@@ -1,11 +1,12 @@
 """What each provider's adapter has to do, as data: the shape of one provider's row."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import msgspec
+from wire_peer import Talk, answer
 
 from tidings.domain.lanes import Channel
 from tidings.domain.outcome import Outcome, Receipt
@@ -15,13 +16,59 @@ REFERENCE = "0192f0c0000070008000000000000000-1"
 WEBHOOK_URL = "https://tidings.example.com/api/v1/receipts/kind/token"
 Mutant = tuple[ModuleType, str, Mapping[Any, Any]]
 Sign = Callable[[WebhookCall], WebhookCall]
+Due = Callable[[], str]
 
 
 class Scripted(msgspec.Struct, frozen=True):
-    """A complete answer of the provider, byte for byte, and the outcome it has to become; details are not compared."""
+    """A complete answer of the provider, byte for byte, and the outcome it has to become; details are not compared.
+    ``at`` is the step that it answers, where a call has more than one; the last one without."""
 
     raw: bytes
     becomes: Outcome
+    at: str = ""
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """How the peer in the provider's place speaks.
+
+    ``hear`` reads a call up to the step whose answer is ``due``. ``sent`` says whether a whole call is in what the peer
+    saw, and ``lines`` gives what of it is protocol, not content. ``refusal`` is an answer with a status and words,
+    ``foreign`` one in another protocol, ``flood`` one that does not end.
+    """
+
+    scheme: str
+    hear: Callable[[Talk, Due], Awaitable[None]]
+    sent: Callable[[bytes], bool]
+    lines: Callable[[bytes], bytes]
+    refusal: Callable[[int, str], bytes]
+    foreign: bytes
+    flood: bytes
+
+
+async def _request(talk: Talk, _due: Due) -> None:
+    await talk.request()
+
+
+def _lines(seen: bytes) -> bytes:
+    """The head, and whatever stands behind the body that it announces."""
+    head, _, rest = seen.partition(b"\r\n\r\n")
+    return head + rest[int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]) :]
+
+
+def _refusal(status: int, words: str) -> bytes:
+    body = msgspec.json.encode({"errors": [{"message": words, "field": words}], "message": words})
+    return answer(status, body, f"X-Message-Id: {words}\r\n")
+
+
+HTTP = Dialect(
+    scheme="http",
+    hear=_request,
+    sent=bool,
+    lines=_lines,
+    refusal=_refusal,
+    foreign=b"220 mail.example.com ESMTP\r\n",
+    flood=answer(200, b"x" * 10_000_000),
+)
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -72,3 +119,4 @@ class Case(msgspec.Struct, frozen=True):
     forgeries: Callable[[WebhookCall], Iterator[WebhookCall]] = tampered
     vectors: Callable[[Path], Iterator[Vector]] | None = None
     own: Sequence[str] = ()
+    dialect: Dialect = HTTP

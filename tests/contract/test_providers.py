@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from provider_case import REFERENCE, WEBHOOK_URL, Case, Sign
+from provider_case import HTTP, REFERENCE, WEBHOOK_URL, Case, Due, Scripted, Sign
 from provider_cases import CASES
-from wire_peer import Authority, Peer, Script, Talk, answer, answering, free_port, playing
+from wire_peer import Authority, Peer, Script, Talk, answer, answering, free_port, playing, until
 
 from tidings.domain.catalog import Account
 from tidings.domain.ids import TenantId
@@ -19,6 +19,8 @@ from tidings.providers import registry
 ANSWERS = [pytest.param(case, name, id=f"{case.kind}: {name}") for case in CASES.values() for name in case.answers]
 WEBHOOKS = [pytest.param(case, name, id=f"{case.kind}: {name}") for case in CASES.values() for name in case.webhooks]
 every_provider = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+OVER_HTTP = {kind: case for kind, case in CASES.items() if case.dialect is HTTP}
+every_provider_over_http = pytest.mark.parametrize("case", OVER_HTTP.values(), ids=OVER_HTTP)
 SPEAKING = {kind: case for kind, case in CASES.items() if case.sign}
 every_provider_with_webhooks = pytest.mark.parametrize("case", SPEAKING.values(), ids=SPEAKING)
 INJECTED = "x\r\nBcc: eve@example.com\r\n\r\nGET /stolen HTTP/1.1\r\n"
@@ -31,26 +33,49 @@ def account(case: Case, url: str, settings: Mapping[str, str] | None = None) -> 
         name="main",
         kind=case.kind,
         channel=case.channel,
-        settings={**case.settings, "url": url, "timeout_s": "0.3", **(settings or {})},
+        settings={**case.settings, "url": url.replace("http", case.dialect.scheme, 1), **(settings or {})},
         receipt_token="token",
     )
 
 
+def last() -> str:
+    """The step at the end of a call."""
+    return ""
+
+
+def giving(case: Case, raw: bytes, due: Due = last) -> Script:
+    """Answers every call of a connection with this."""
+
+    async def script(talk: Talk) -> None:
+        while True:
+            await case.dialect.hear(talk, due)
+            await talk.say(raw)
+
+    return script
+
+
+def taken(case: Case) -> bytes:
+    """An answer that says that the call was taken."""
+    return next(one.raw for one in case.answers.values() if isinstance(one.becomes, Sent))
+
+
 @asynccontextmanager
-async def facing(case: Case, script: Script) -> AsyncIterator[tuple[Provider, Peer]]:
+async def facing(
+    case: Case, script: Script, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Provider, Peer]]:
     """The adapter, and a peer in the provider's place that plays this script."""
     async with playing(script) as peer:
-        provider = registry.build(account(case, peer.origin))
+        provider = registry.build(account(case, peer.origin, settings))
         try:
             yield provider, peer
         finally:
             await provider.close()
 
 
-async def said(case: Case, script: Script, message: Message | None = None) -> Outcome:
+async def said(case: Case, script: Script, settings: Mapping[str, str] | None = None) -> Outcome:
     """What one call becomes; the peer must have got it at most once."""
-    async with facing(case, script) as (provider, peer):
-        outcome = await provider.send(message or case.message, lambda: True)
+    async with facing(case, script, settings) as (provider, peer):
+        outcome = await provider.send(case.message, lambda: True)
         assert len(peer.seen) <= 1, "a call was repeated"
         return outcome
 
@@ -61,16 +86,16 @@ def plain(outcome: Outcome) -> Outcome:
 
 async def wrong_answers(case: Case) -> list[str]:
     """The names of the answers that do not become what they should."""
-    wrong, now = [], [b""]
+    wrong, now = [], list[Scripted]()
 
     async def script(talk: Talk) -> None:
         while True:
-            await talk.request()
-            await talk.say(now[0])
+            await case.dialect.hear(talk, lambda: now[-1].at)
+            await talk.say(now[-1].raw)
 
     async with facing(case, script) as (provider, _):
         for name, scripted in case.answers.items():
-            now[0] = scripted.raw
+            now.append(scripted)
             if plain(await provider.send(case.message, lambda: True)) != plain(scripted.becomes):
                 wrong.append(name)
     return wrong
@@ -95,8 +120,9 @@ def wrong_receipts(case: Case) -> list[str]:
 
 @pytest.mark.parametrize(("case", "name"), ANSWERS)
 async def test_every_complete_answer_becomes_what_the_table_says(case: Case, name: str) -> None:
-    outcome = await said(case, answering(case.answers[name].raw))
-    assert plain(outcome) == plain(case.answers[name].becomes)
+    scripted = case.answers[name]
+    outcome = await said(case, giving(case, scripted.raw, lambda: scripted.at))
+    assert plain(outcome) == plain(scripted.becomes)
 
 
 @every_provider
@@ -113,8 +139,7 @@ async def test_a_row_of_a_table_that_is_wrong_is_caught(case: Case) -> None:
 
 @every_provider
 async def test_the_reference_travels_with_the_call_and_the_message_with_it(case: Case) -> None:
-    taken = next(one.raw for one in case.answers.values() if isinstance(one.becomes, Sent))
-    async with facing(case, answering(taken)) as (provider, peer):
+    async with facing(case, giving(case, taken(case))) as (provider, peer):
         assert isinstance(await provider.send(case.message, lambda: True), Sent)
         request = bytes(peer.seen[0])
         assert REFERENCE.encode() in request
@@ -135,33 +160,28 @@ async def test_a_certificate_that_is_not_trusted_is_surely_not_sent(case: Case, 
         assert peer.bytes_seen == 0
 
 
-async def _silent(talk: Talk) -> None:
-    await talk.request()
+async def _silent(case: Case, talk: Talk) -> None:
     await talk.gone()
 
 
-async def _reset(talk: Talk) -> None:
-    await talk.request()
+async def _reset(case: Case, talk: Talk) -> None:
     talk.reset()
 
 
-async def _closed(talk: Talk) -> None:
-    await talk.request()
+async def _closed(case: Case, talk: Talk) -> None:
+    return
 
 
-async def _truncated(talk: Talk) -> None:
-    await talk.request()
-    await talk.say(answer(202, b"12345", "X-Message-Id: m1\r\n")[:-2])
+async def _truncated(case: Case, talk: Talk) -> None:
+    await talk.say(taken(case)[:-2])
 
 
-async def _greeting(talk: Talk) -> None:
-    await talk.request()
-    await talk.say(b"220 mail.example.com ESMTP\r\n")
+async def _foreign(case: Case, talk: Talk) -> None:
+    await talk.say(case.dialect.foreign)
 
 
-async def _flood(talk: Talk) -> None:
-    await talk.request()
-    await talk.say(answer(200, b"x" * 10_000_000))
+async def _flood(case: Case, talk: Talk) -> None:
+    await talk.say(case.dialect.flood)
 
 
 DOUBTFUL = {
@@ -169,7 +189,7 @@ DOUBTFUL = {
     "a reset": (_reset, {"reset", "closed"}),
     "a close": (_closed, {"closed"}),
     "a truncated answer": (_truncated, {"truncated"}),
-    "another protocol": (_greeting, {"garbled"}),
+    "another protocol": (_foreign, {"garbled"}),
     "a flood": (_flood, {"too_large"}),
 }
 
@@ -177,13 +197,18 @@ DOUBTFUL = {
 @every_provider
 @pytest.mark.parametrize("kind", DOUBTFUL)
 async def test_after_the_first_byte_only_a_complete_answer_counts(case: Case, kind: str) -> None:
-    script, codes = DOUBTFUL[kind]
-    outcome = await said(case, script)
+    end, codes = DOUBTFUL[kind]
+
+    async def script(talk: Talk) -> None:
+        await case.dialect.hear(talk, last)
+        await end(case, talk)
+
+    outcome = await said(case, script, {"timeout_s": "1"} if kind == "silence" else None)
     assert isinstance(outcome, Unsure)
     assert outcome.code in codes
 
 
-@every_provider
+@every_provider_over_http
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed_and_credentials_go_nowhere(case: Case, status: int) -> None:
     async with playing(answering(answer(200))) as elsewhere:
@@ -193,10 +218,12 @@ async def test_a_redirect_is_not_followed_and_credentials_go_nowhere(case: Case,
 
 
 @every_provider
-async def test_when_the_fence_says_no_not_a_byte_leaves(case: Case) -> None:
-    async with facing(case, answering(answer(202))) as (provider, peer):
+async def test_when_the_fence_says_no_nothing_is_sent(case: Case) -> None:
+    async with facing(case, giving(case, taken(case))) as (provider, peer):
         assert await provider.send(case.message, lambda: False) == Fenced()
-        assert peer.bytes_seen == 0
+        await provider.close()
+        await until(lambda: not peer.open)
+        assert not any(case.dialect.sent(seen) for seen in peer.seen)
 
 
 def _with(message: Message, field: str, value: str) -> Message:
@@ -217,18 +244,18 @@ FIELDS = ["to", "subject", "text", "html", "sender.email", "sender.name", "reply
 @every_provider
 @pytest.mark.parametrize("field", [*FIELDS, "a header", "a header's name"])
 async def test_no_value_can_add_a_line_to_a_request(case: Case, field: str) -> None:
-    async with facing(case, answering(answer(202))) as (provider, peer):
+    async with facing(case, giving(case, taken(case))) as (provider, peer):
         await provider.send(_with(case.message, field, INJECTED), lambda: True)
         for seen in peer.seen:
-            assert b"\r\nBcc" not in seen
-            assert b"\r\nGET" not in seen
+            assert b"\r\nBcc" not in case.dialect.lines(seen)
+            assert b"\r\nGET" not in case.dialect.lines(seen)
 
 
 @every_provider
 @pytest.mark.parametrize("field", ["to", "subject", "sender.name", "reply_to", "a header", "a header's name"])
 @pytest.mark.parametrize("value", ["a\r\nBcc: x", "a\nb", "a\0b", "a\x85b", "a\u2028b", "=?UTF-8?Q?=0A?=Bcc: x"])
 async def test_what_could_break_a_mail_header_is_refused_unsent(case: Case, field: str, value: str) -> None:
-    async with facing(case, answering(answer(202))) as (provider, peer):
+    async with facing(case, giving(case, taken(case))) as (provider, peer):
         outcome = await provider.send(_with(case.message, field, value), lambda: True)
         assert isinstance(outcome, Refused)
         assert outcome.code == "unsafe_header"
@@ -239,9 +266,9 @@ async def test_what_could_break_a_mail_header_is_refused_unsent(case: Case, fiel
 async def test_no_secret_is_shown(case: Case) -> None:
     for secret in case.secrets:
         for status in (400, 401, 500, 503):
-            body = msgspec.json.encode({"errors": [{"message": f"bad key {secret}!", "field": secret}]})
-            for headers in ("", f"X-Message-Id: {secret}\r\n"):
-                assert secret not in repr(await said(case, answering(answer(status, body, headers))))
+            for words in (secret, f"bad key {secret}!"):
+                raw = case.dialect.refusal(status, words)
+                assert secret not in repr(await said(case, giving(case, raw)))
         for shown in (account(case, "http://127.0.0.1:1"), registry.build(account(case, "http://127.0.0.1:1"))):
             assert secret not in repr(shown)
 

@@ -15,7 +15,14 @@ def unsafe_field(message: Message) -> str | None:
     return next((name for name, value in _fields(message) if flaw(value) is not None), None)
 
 
+def named(address: str, name: str | None) -> str:
+    """An address as a header has it, with the name that is shown in its place."""
+    quoted = (name or "").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}" <{address}>' if quoted else address
+
+
 def _fields(message: Message) -> Iterator[tuple[str, str]]:
+    yield "reference", message.reference
     yield "to", message.to
     yield "subject", message.content.subject or ""
     yield "reply_to", message.reply_to or ""

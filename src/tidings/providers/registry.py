@@ -8,6 +8,8 @@ import msgspec
 from tidings.domain.catalog import Account
 from tidings.domain.lanes import Channel
 from tidings.ports import Provider
+from tidings.providers.mailgun import Mailgun
+from tidings.providers.fcm import Fcm
 from tidings.providers.sendgrid import SendGrid
 
 
@@ -20,6 +22,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 KINDS: Final[Mapping[str, Kind]] = {
     "sendgrid": Kind(Channel.email, SendGrid),
+    "mailgun": Kind(Channel.email, Mailgun),
 }
 
 
