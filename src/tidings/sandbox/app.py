@@ -70,7 +70,7 @@ class _Sandbox:
     def whole(self) -> ASGIApp:
         """The control API, the page, and every provider under its name."""
         control = Control(self.ledger, self.faults, self.postmen)
-        page = Page(self.ledger, self.faults, self.standins)
+        page = Page(self.ledger, self.faults, self.standins, self.postmen)
         mounts = [Mount(f"/{name}", app=app) for name, app in self.apps.items()]
         return Starlette(routes=[*mounts, *control.routes(), *page.routes()], exception_handlers={Wrong: problem})
 

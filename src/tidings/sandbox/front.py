@@ -65,8 +65,8 @@ class Front:
         if isinstance(read, Answer):
             self._ledger.books[self._standin.name].refused += 1
             return read
-        self._ledger.take(self._standin.name, read.messages, told or str(read.answer.status))
-        self._postman.expect(read.messages)
+        expected = self._postman.expect(read.messages)
+        self._ledger.take(self._standin.name, read.messages, told or str(read.answer.status), expected)
         return read.answer
 
     async def _misbehave(self, request: Request, fault: Fault) -> Answer | None:

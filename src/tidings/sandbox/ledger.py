@@ -2,21 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, zip_longest
 
 import msgspec
 
-from tidings.sandbox.standin import Message
+from tidings.sandbox.standin import Fate, Forecast, Message
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One message taken; ``answered`` is what the client was told: a status, ``hang`` or ``reset``."""
+    """One message taken; ``answered`` is what the client was told: a status, ``hang`` or ``reset``. ``forecast`` is
+    None where nobody made one."""
 
     id: int
     provider: str
     message: Message
     accepted_at: datetime
     answered: str
+    forecast: Forecast | None = None
+
+    def happened(self, now: datetime) -> Sequence[Fate]:
+        """What has become of it by now, as far as the provider tells."""
+        return self.forecast.fates if self.forecast and self.forecast.at <= now else ()
 
 
 class Stats(msgspec.Struct, frozen=True, gc=False):
@@ -81,15 +87,18 @@ class Ledger:
         self._bytes = 0
         self._order: list[str] = []
 
-    def take(self, provider: str, messages: Sequence[Message], answered: str) -> None:
+    def take(
+        self, provider: str, messages: Sequence[Message], answered: str, expected: Sequence[Forecast] = ()
+    ) -> None:
+        """``expected`` is what will become of each, in their order."""
         now = datetime.now(UTC)
         book = self.books[provider]
-        for message in messages:
+        for message, forecast in zip_longest(messages, expected):
             book.accepted += 1
             self._count(book, message.reference)
             self.last += 1
             if self._keep:
-                self._entries[self.last] = Entry(self.last, provider, message, now, answered)
+                self._entries[self.last] = Entry(self.last, provider, message, now, answered, forecast)
                 self._bytes += message.size
         while len(self._entries) > self._keep or (self._bytes > self._keep_bytes and len(self._entries) > 1):
             self._bytes -= self._entries.pop(self.first).message.size
@@ -99,8 +108,14 @@ class Ledger:
 
     def find(self, wanted: Wanted, after: int, limit: int) -> tuple[list[Entry], int | None]:
         """Oldest first, and where to go on, None at the end."""
-        found = list(islice(self._after(wanted, after), limit + 1))
+        ids = range(max(after + 1, self.first), self.last + 1)
+        found = list(islice(self._among(ids, wanted), limit + 1))
         return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+    def newest(self, wanted: Wanted, after: int, limit: int) -> list[Entry]:
+        """The last ones, the newest first."""
+        ids = range(self.last, max(after, self.first - 1), -1)
+        return list(islice(self._among(ids, wanted), limit))
 
     def references(self, after: int, limit: int) -> tuple[list[str], int | None]:
         """Distinct references in the order in which they were first taken, and where to go on, None at the end."""
@@ -108,8 +123,7 @@ class Ledger:
         end = after + len(page)
         return page, end if end < len(self._order) else None
 
-    def _after(self, wanted: Wanted, after: int) -> Iterator[Entry]:
-        ids = range(max(after + 1, self.first), self.last + 1)
+    def _among(self, ids: range, wanted: Wanted) -> Iterator[Entry]:
         return (entry for id_ in ids if (entry := self._entries.get(id_)) and wanted.matches(entry))
 
     def _count(self, book: Book, reference: str | None) -> None:

@@ -1,6 +1,7 @@
-"""The page at ``/``: messages as they arrive, e-mails shown where they can do no harm."""
+"""The page at ``/``: messages as they arrive and as people see them, e-mails where they can do no harm."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -10,13 +11,15 @@ from starlette.routing import Route
 
 from tidings.sandbox.control import Wrong, instant, item, number, reply
 from tidings.sandbox.faults import Faults
-from tidings.sandbox.ledger import Entry, Ledger
+from tidings.sandbox.ledger import Entry, Ledger, Wanted
+from tidings.sandbox.receipts import Postman
 from tidings.sandbox.standin import StandIn
 
 MOST_SHOWN: Final = 100
 SNIPPET_CHARS: Final = 120
 _STATIC: Final = Path(__file__).parent / "static"
-_FILES: Final = {"/": "index.html", "/_page/page.css": "page.css", "/_page/page.js": "page.js"}
+_SCRIPTS: Final = ("page.js", "elements.js", "message.js", "providers.js")
+_FILES: Final = {"/": "index.html", **{f"/_page/{name}": name for name in ("page.css", "message.css", *_SCRIPTS)}}
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _HARMLESS: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 _PAGE_POLICY: Final = (
@@ -31,12 +34,15 @@ _MAIL_POLICY: Final = (
 
 
 class Page:
-    """The endpoints of the page."""
+    """The endpoints of the page. ``standins`` and ``postmen`` go by the name of the provider."""
 
-    def __init__(self, ledger: Ledger, faults: Faults, standins: Mapping[str, StandIn]) -> None:
+    def __init__(
+        self, ledger: Ledger, faults: Faults, standins: Mapping[str, StandIn], postmen: Mapping[str, Postman]
+    ) -> None:
         self._ledger = ledger
         self._faults = faults
         self._standins = standins
+        self._postmen = postmen
 
     def routes(self) -> list[Route]:
         return [
@@ -47,21 +53,21 @@ class Page:
         ]
 
     async def feed(self, request: Request) -> Response:
-        """What came after ``after``, the newest 100 at most, and how the providers do."""
-        after = number(request, "after", 0)
-        ids = range(max(after + 1, self._ledger.first, self._ledger.last + 1 - MOST_SHOWN), self._ledger.last + 1)
-        entries = [entry for id_ in ids if (entry := self._ledger.get(id_))]
+        """What came after ``after``, of one provider or of all, the newest 100 at most; and how the providers do."""
+        wanted = Wanted(request.query_params.get("provider") or None)
+        newest = self._ledger.newest(wanted, number(request, "after", 0), MOST_SHOWN)
         return reply(
             {
                 "first": self._ledger.first,
                 "last": self._ledger.last,
-                "items": [self._line(entry) for entry in entries],
+                "items": [self._line(entry) for entry in reversed(newest)],
                 "providers": [self._provider(name) for name in self._standins],
             }
         )
 
     async def message(self, request: Request) -> Response:
-        return reply(item(self._entry(request)))
+        entry = self._entry(request)
+        return reply(item(entry) | {"happened": entry.happened(datetime.now(UTC))})
 
     async def html(self, request: Request) -> Response:
         html = self._entry(request).message.content.get("html", "")
@@ -82,14 +88,26 @@ class Page:
             "channel": self._standins[entry.provider].channel,
             "to": ", ".join(entry.message.recipients),
             "title": content.get("subject") or content.get("title") or "",
-            "snippet": str(content.get("text") or content.get("body") or "")[:SNIPPET_CHARS],
+            "snippet": _snippet(content),
             "accepted_at": instant(entry),
             "answered": entry.answered,
         }
 
     def _provider(self, name: str) -> dict[str, object]:
-        stats, fault = self._ledger.books[name].stats(), self._faults.at(name)
-        return {"name": name, "channel": self._standins[name].channel, "stats": stats, "fault": fault}
+        return {
+            "name": name,
+            "channel": self._standins[name].channel,
+            "stats": self._ledger.books[name].stats(),
+            "fault": self._faults.at(name),
+            "receipts": self._postmen[name].receipts,
+        }
+
+
+def _snippet(content: Mapping[str, object]) -> str:
+    """The beginning of what it says; of a template that the provider fills in, the name."""
+    template = content.get("template")
+    name = template.get("name") if isinstance(template, Mapping) else None
+    return str(content.get("text") or content.get("body") or name or "")[:SNIPPET_CHARS]
 
 
 def _file(path: Path) -> Response:

@@ -4,14 +4,14 @@ import asyncio
 import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 import aiohttp
 import msgspec
 from msgspec import Meta
 
-from tidings.sandbox.standin import Fate, Message, News, Parcel, StandIn
+from tidings.sandbox.standin import Fate, Forecast, Message, News, Parcel, StandIn
 
 GATHER_S: Final = 0.02
 LARGEST_BATCH: Final = 1000
@@ -80,13 +80,15 @@ class Postman:
     def posted(self) -> Posted:
         return Posted(self._calls, self._retried, self._given_up)
 
-    def expect(self, messages: Sequence[Message]) -> None:
-        """What becomes of these, and when it is told, is settled by the settings of this moment."""
-        at_s = asyncio.get_running_loop().time() + self.receipts.delay_ms / 1000
-        for message in messages:
-            if message.callback is not None:
-                for fate in self.receipts.fates(random.random):
-                    self._push(at_s, message, fate)
+    def expect(self, messages: Sequence[Message]) -> Sequence[Forecast]:
+        """What becomes of each of these, and when it is told: settled by the settings of this moment."""
+        delay_s = self.receipts.delay_ms / 1000
+        at_s, at = asyncio.get_running_loop().time() + delay_s, datetime.now(UTC) + timedelta(seconds=delay_s)
+        expected = [Forecast(self.receipts.fates(random.random) if one.callback else (), at) for one in messages]
+        for message, forecast in zip(messages, expected, strict=True):
+            for fate in forecast.fates:
+                self._push(at_s, message, fate)
+        return expected
 
     def _push(self, at_s: float, message: Message, fate: Fate) -> None:
         self._pushed += 1

@@ -78,6 +78,13 @@ class Fate(StrEnum):
     unsubscribed = "unsubscribed"
 
 
+class Forecast(msgspec.Struct, frozen=True, gc=False):
+    """What will become of a message, and when it is told; no fates: nothing is ever heard of it."""
+
+    fates: Sequence[Fate]
+    at: datetime
+
+
 class News(msgspec.Struct, frozen=True, gc=False):
     """A message whose fate is to be told."""
 
