@@ -1,9 +1,10 @@
 """SendGrid's row."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from wire_peer import answer
 
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Content
-from tidings.domain.outcome import Receipt, Refused, Sent, TryLater, TryNext, Unsure
+from tidings.domain.outcome import Engagement, Gone, Receipt, Refused, Sent, TryLater, TryNext, Unsure
 from tidings.ports import Message, WebhookCall
 from tidings.providers import sendgrid, sendgrid_events
 
@@ -121,30 +122,53 @@ def _event(kind: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def _webhook(kind: str, status: str | None, reason: str | None = None, /, **more: Any) -> Webhook:
-    receipt = Receipt(
+def _webhook(kind: str, meaning: Mapping[str, Any] = MappingProxyType({}), /, **more: Any) -> Webhook:
+    """``meaning`` is what the receipt says beside what every one says, ``more`` what the event says."""
+    common = Receipt(
         reference=REFERENCE,
         event_key=f"event-{kind}",
         kind=kind,
-        status=status,
-        reason=reason,
+        status=None,
+        reason=None,
         message_id="LRzXl_NHStOGhQ4kofSm_A",
         occurred_at=datetime.fromtimestamp(1600112492, UTC),
         raw=b"",
+        address="ada@example.com",
     )
+    receipt = msgspec.structs.replace(common, **meaning)
     return Webhook(msgspec.json.encode([_event(kind, **more)]) + b"\r\n", [receipt])
 
 
+def _undelivered(kind: str, reason: str, gone: Gone | None = None, /, **more: Any) -> Webhook:
+    return _webhook(kind, {"status": "undelivered", "reason": reason, "gone": gone}, **more)
+
+
 _SENDGRID_WEBHOOKS = {
-    "processed": _webhook("processed", "sent"),
-    "delivered": _webhook("delivered", "delivered", response="250 OK"),
-    "bounce": _webhook("bounce", "undelivered", "550 no such user", type="bounce", reason="550 no such user"),
-    "bounce, blocked": _webhook("bounce", "undelivered", "blocked", type="blocked", reason="550 go away"),
-    "dropped": _webhook("dropped", "undelivered", "Bounced Address", reason="Bounced Address"),
+    "processed": _webhook("processed", {"status": "sent"}),
+    "delivered": _webhook("delivered", {"status": "delivered"}, response="250 OK"),
+    "bounce": _undelivered("bounce", "550 no such user", Gone.hard_bounce, type="bounce", reason="550 no such user"),
+    "bounce, blocked": _undelivered("bounce", "blocked", type="blocked", reason="550 go away"),
+    "bounce of no type": _undelivered("bounce", "550 hm", reason="550 hm"),
     **{
-        kind: _webhook(kind, None)
-        for kind in ("deferred", "open", "click", "spamreport", "unsubscribe", "group_unsubscribe", "a_new_one")
+        f"dropped: {reason}": _undelivered("dropped", reason, gone, reason=reason)
+        for reason, gone in {
+            "Bounced Address": Gone.hard_bounce,
+            "Invalid": Gone.hard_bounce,
+            "Spam Reporting Address": Gone.complaint,
+            "Unsubscribed Address": Gone.unsubscribe,
+            "Invalid SMTPAPI header": None,
+            "Spam Content": None,
+        }.items()
     },
+    "spamreport": _webhook("spamreport", {"gone": Gone.complaint}),
+    "unsubscribe": _webhook("unsubscribe", {"gone": Gone.unsubscribe}),
+    "group_unsubscribe": _webhook("group_unsubscribe", {"gone": Gone.unsubscribe}),
+    "group_resubscribe": _webhook("group_resubscribe", {"lifts": Gone.unsubscribe}),
+    "open": _webhook("open", {"engagement": Engagement.opened}, sg_machine_open=False),
+    "open by a machine": _webhook("open", sg_machine_open=True),
+    "click": _webhook("click", {"engagement": Engagement.clicked}),
+    "deferred": _webhook("deferred"),
+    "a new one": _webhook("a_new_one"),
     "none": Webhook(b"[]", []),
 }
 
@@ -179,6 +203,16 @@ def _sendgrid_mutants() -> Iterator[Mutant]:
     for kind in (*sendgrid_events.STATUSES, "deferred", "open", "unsubscribe"):
         for status in {"sent", "delivered", "undelivered", None} - {sendgrid_events.STATUSES.get(kind)}:
             yield sendgrid_events, "STATUSES", {**sendgrid_events.STATUSES, kind: status}
+    for name in ("GONE", "LIFTS", "ENGAGEMENTS"):
+        yield from _misread(name, getattr(sendgrid_events, name))
+
+
+def _misread(name: str, table: Mapping[Any, Any]) -> Iterator[Mutant]:
+    """Each row left out, and each said to be another's."""
+    for key, meant in table.items():
+        yield sendgrid_events, name, {other: meaning for other, meaning in table.items() if other != key}
+        for wrong in set(type(meant)) - {meant}:
+            yield sendgrid_events, name, {**table, key: wrong}
 
 
 SENDGRID = Case(

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, Ellip
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from tidings.domain.outcome import Receipt
+from tidings.domain.outcome import Engagement, Gone, Receipt
 
 SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
 TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
@@ -22,7 +22,27 @@ STATUSES: Final[Mapping[str, str]] = {
     "bounce": "undelivered",
     "dropped": "undelivered",
 }
-"""What an event means for the delivery; all others are news only (deferred) or engagement (open, click, …)."""
+"""What an event means for the delivery; all others change nothing about it."""
+
+ENGAGEMENTS: Final[Mapping[str, Engagement]] = {"open": Engagement.opened, "click": Engagement.clicked}
+
+GONE: Final[Mapping[tuple[str, str | None], Gone]] = {
+    ("bounce", "bounce"): Gone.hard_bounce,
+    ("dropped", "Bounced Address"): Gone.hard_bounce,
+    ("dropped", "Invalid"): Gone.hard_bounce,
+    ("dropped", "Spam Reporting Address"): Gone.complaint,
+    ("dropped", "Unsubscribed Address"): Gone.unsubscribe,
+    ("spamreport", None): Gone.complaint,
+    ("unsubscribe", None): Gone.unsubscribe,
+    ("group_unsubscribe", None): Gone.unsubscribe,
+}
+"""What an event says of the address, by the field of ``_SAYS_MORE`` where there is one."""
+
+LIFTS: Final[Mapping[str, Gone]] = {"group_resubscribe": Gone.unsubscribe}
+
+_SAYS_MORE: Final[Mapping[str, str]] = {"bounce": "type", "dropped": "reason"}
+_OF_A_MACHINE: Final = "sg_machine_open"
+"""On an open that no person made: a mail program that fetches all pictures ahead."""
 
 _RAW_BYTES: Final = 4096
 _TEXT_LENGTH: Final = 500
@@ -80,6 +100,7 @@ def _receipt(raw: bytes, signed_at: str) -> Receipt | None:
         return None
     blocked = kind == "bounce" and event.get("type") == "blocked"
     message_id = _text(event.get("sg_message_id"))
+    more = _text(event.get(_SAYS_MORE[kind])) if kind in _SAYS_MORE else None
     return Receipt(
         reference=_text(event.get("ref")),
         event_key=_key(event.get("sg_event_id"), raw),
@@ -89,6 +110,10 @@ def _receipt(raw: bytes, signed_at: str) -> Receipt | None:
         message_id=(message_id or "").split(".", 1)[0] or None,
         occurred_at=occurred_at,
         raw=raw[:_RAW_BYTES],
+        gone=GONE.get((kind, more)),
+        engagement=None if event.get(_OF_A_MACHINE) is True else ENGAGEMENTS.get(kind),
+        lifts=LIFTS.get(kind),
+        address=_text(event.get("email")),
     )
 
 
