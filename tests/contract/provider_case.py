@@ -1,6 +1,7 @@
 """What each provider's adapter has to do, as data: the shape of one provider's row."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,9 @@ from tidings.ports import Message, WebhookCall
 
 REFERENCE = "0192f0c0000070008000000000000000-1"
 WEBHOOK_URL = "https://tidings.example.com/api/v1/receipts/kind/token"
+ARRIVAL = datetime.fromtimestamp(0, UTC)
+"""Stands for the moment of a call in the receipts of a provider that dates nothing."""
+
 Mutant = tuple[ModuleType, str, Mapping[Any, Any]]
 Sign = Callable[[WebhookCall], WebhookCall]
 Due = Callable[[], str]
@@ -103,7 +107,8 @@ class Case(msgspec.Struct, frozen=True):
     """One provider. ``sign`` completes a webhook call under the account's key, ``sign_as_stranger`` under another, and
     ``forgeries`` are what becomes of a signed one in other hands; ``mutants`` are tables with one row put wrong, each
     of which the answers or the webhooks must expose. A provider without webhooks has none of all that. ``own`` are
-    settings that a test may not write nonsense into, because the adapter reads more in them than a secret."""
+    settings that a test may not write nonsense into, because the adapter reads more in them than a secret.
+    ``undated``: its webhooks do not say when something happened."""
 
     kind: str
     channel: Channel
@@ -119,4 +124,5 @@ class Case(msgspec.Struct, frozen=True):
     forgeries: Callable[[WebhookCall], Iterator[WebhookCall]] = tampered
     vectors: Callable[[Path], Iterator[Vector]] | None = None
     own: Sequence[str] = ()
+    undated: bool = False
     dialect: Dialect = HTTP

@@ -1,6 +1,8 @@
 """Every provider's row. A new provider is one file, named here."""
 
+from case_fcm import FCM
 from case_mailgun import MAILGUN
 from case_sendgrid import SENDGRID
+from case_twilio import TWILIO
 
-CASES = {case.kind: case for case in (SENDGRID, MAILGUN)}
+CASES = {case.kind: case for case in (SENDGRID, MAILGUN, TWILIO, FCM)}

@@ -8,9 +8,10 @@ import msgspec
 from tidings.domain.catalog import Account
 from tidings.domain.lanes import Channel
 from tidings.ports import Provider
-from tidings.providers.mailgun import Mailgun
 from tidings.providers.fcm import Fcm
+from tidings.providers.mailgun import Mailgun
 from tidings.providers.sendgrid import SendGrid
+from tidings.providers.twilio import Twilio
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -23,6 +24,8 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: Final[Mapping[str, Kind]] = {
     "sendgrid": Kind(Channel.email, SendGrid),
     "mailgun": Kind(Channel.email, Mailgun),
+    "fcm": Kind(Channel.push, Fcm),
+    "twilio": Kind(Channel.sms, Twilio),
 }
 
 
