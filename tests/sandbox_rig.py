@@ -21,13 +21,15 @@ SEND = "/v3/mail/send"
 
 
 class Rig:
-    """A running sandbox as its users see it."""
+    """A running sandbox as its users see it, and one provider of it."""
 
-    def __init__(self, addresses: dict[str, Any], http: aiohttp.ClientSession) -> None:
+    def __init__(self, addresses: dict[str, Any], http: aiohttp.ClientSession, provider: str = "sendgrid") -> None:
+        self.provider = provider
+        self.host: str = addresses["providers"][provider]["url"]
         self.url: str = addresses["url"]
         self.public_key: str = addresses["public_key"]
         self.sendgrid: str = addresses["providers"]["sendgrid"]["url"]
-        self.port: int = addresses["providers"]["sendgrid"]["port"]
+        self.port: int = addresses["providers"][provider]["port"]
         self.http = http
 
     async def send(self, letter: object = LETTER, path: str = SEND, **headers: str) -> tuple[int, Any, bytes]:
@@ -42,15 +44,15 @@ class Rig:
             return answer.status, await answer.json(content_type=None) if answer.status != 204 else None
 
     async def fault(self, fault: str, **more: object) -> None:
-        status, body = await self.call("PUT", "/_sandbox/faults/sendgrid", {"fault": fault, **more})
+        status, body = await self.call("PUT", f"/_sandbox/faults/{self.provider}", {"fault": fault, **more})
         assert status == 200, body
 
     async def receipts(self, **more: object) -> None:
-        status, body = await self.call("PUT", "/_sandbox/receipts/sendgrid", more)
+        status, body = await self.call("PUT", f"/_sandbox/receipts/{self.provider}", more)
         assert status == 200, body
 
     async def stats(self) -> dict[str, Any]:
-        return (await self.call("GET", "/_sandbox/stats"))[1]["sendgrid"]
+        return (await self.call("GET", "/_sandbox/stats"))[1][self.provider]
 
     async def messages(self, query: str = "") -> list[dict[str, Any]]:
         return (await self.call("GET", f"/_sandbox/messages{query}"))[1]["items"]
@@ -93,17 +95,17 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 10.
 
 
 @contextlib.asynccontextmanager
-async def sandbox(**config: Any) -> AsyncIterator[Rig]:
-    """SendGrid on a port of its own unless ``provider_ports`` says otherwise."""
+async def sandbox(provider: str = "sendgrid", **config: Any) -> AsyncIterator[Rig]:
+    """This provider on a port of its own unless ``provider_ports`` says otherwise."""
     stop, addresses = asyncio.Event(), asyncio.get_running_loop().create_future()
-    config = {"provider_ports": {"sendgrid": 0}} | config
+    config = {"provider_ports": {provider: 0}} | config
     running = asyncio.create_task(run(SandboxConfig(**config), stop, addresses.set_result))
     await asyncio.wait({running, addresses}, return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         await running
     try:
         async with aiohttp.ClientSession() as http:
-            yield Rig(addresses.result(), http)
+            yield Rig(addresses.result(), http, provider)
     finally:
         stop.set()
         await running

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from tidings.sandbox.fcm import Fcm
+from tidings.sandbox.mailgun import Mailgun
 from tidings.sandbox.sendgrid import SendGrid
 from tidings.sandbox.signing import SigningKey
 from tidings.sandbox.standin import Account, StandIn
@@ -18,4 +20,4 @@ class Make(Protocol):
     def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]: ...
 
 
-STAND_INS: Final[Mapping[str, Make]] = MappingProxyType({SendGrid.name: SendGrid})
+STAND_INS: Final[Mapping[str, Make]] = MappingProxyType({SendGrid.name: SendGrid, Mailgun.name: Mailgun, Fcm.name: Fcm})
