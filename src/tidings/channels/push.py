@@ -1,0 +1,84 @@
+"""Push: registration tokens as they come from the app, and a title and a body that fit into one message."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from tidings.domain.errors import Invalid, TemplateFault
+from tidings.domain.lanes import Channel
+from tidings.domain.notification import Content
+from tidings.domain.template import TAKES, Fault, content_for
+
+MOST_TOKEN_CHARS: Final = 4096
+MOST_BYTES: Final = 4096
+"""What the push services of the world carry in one message, all of it counted."""
+OURS_BYTES: Final = 256
+"""The part of it that an adapter may use: our reference, and what makes a repeated message replace the first."""
+_TOKEN: Final = re.compile(rf"[!-~]{{1,{MOST_TOKEN_CHARS}}}")
+_PROJECT: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,61}[a-z0-9]")
+
+
+class Push:
+    """The channel's rules. A token is the app's, and means nothing to us: two that differ at all are two devices."""
+
+    number: Final = Channel.push
+
+    def normal(self, text: str, *, pointer: str = "") -> str:
+        """At most 4,096 printable characters of ASCII without blanks, unchanged."""
+        if _TOKEN.fullmatch(text):
+            return text
+        if len(text) > MOST_TOKEN_CHARS:
+            raise Invalid(f"is longer than {MOST_TOKEN_CHARS} characters", pointer=pointer)
+        raise Invalid("a push token is printable ASCII without blanks", pointer=pointer)
+
+    def same(self, address: str) -> str:
+        return address
+
+    def sender(self, identity: Mapping[str, str], *, pointer: str) -> Mapping[str, str]:
+        """``project``, where messages do not come from the account's own one. The app on the device says the rest."""
+        for field in identity:
+            if field != "project":
+                raise Invalid("there is no such field", pointer=f"{pointer}/{field}")
+        project = identity.get("project")
+        if project is not None and not _PROJECT.fullmatch(project):
+            raise Invalid("a project id is small letters, digits and hyphens", pointer=f"{pointer}/project")
+        return dict(identity)
+
+    def check(self, content: Content) -> None:
+        fault = flaw_of(content_for(content, Channel.push))
+        if fault is not None:
+            raise Invalid(fault.message, pointer=_written_at(content, fault.part[1:]))
+
+    def shape(self, content: Content) -> Content:
+        """A title, a body or both, not too large together."""
+        fault = flaw_of(content)
+        if fault is not None:
+            raise TemplateFault(f"{fault.part[1:]}: {fault.message}")
+        return Content(title=content.title or None, body=content.body or None)
+
+    def units(self, content: Content) -> int:
+        return 1
+
+
+def flaw_of(content: Content) -> Fault | None:
+    """What keeps this from being a push message."""
+    title, body = content.title or "", content.body or ""
+    if not title.strip() and not body.strip():
+        return Fault("/body", "a push message needs a title or a body")
+    for part, text in (("/title", title), ("/body", body)):
+        if "\0" in text:
+            return Fault(part, "contains NUL")
+    size, most = len(msgspec.json.encode((title, body))), MOST_BYTES - OURS_BYTES
+    return Fault("/body", f"title and body take {size} bytes; {most} is the most") if size > most else None
+
+
+def _written_at(content: Content, part: str) -> str:
+    """Where the caller wrote what became this part."""
+    own = (content.channels or {}).get(Channel.push.name, {})
+    places = TAKES[Channel.push][part]
+    for name in places:
+        if name in own:
+            return f"/channels/{Channel.push.name}/{name}"
+    return next((f"/{name}" for name in places if getattr(content, name) is not None), f"/{part}")
