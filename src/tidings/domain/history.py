@@ -1,6 +1,7 @@
 """What is on record about a notification, and its story in the order in which it happened."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from tidings.domain.delivery import Mark, Status, overall
 from tidings.domain.ids import DeliveryId, NotificationId, TenantId, UserId
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Payload
+from tidings.domain.outcome import Engagement
 
 
 class PastAttempt(msgspec.Struct, frozen=True):
@@ -27,7 +29,8 @@ class PastAttempt(msgspec.Struct, frozen=True):
 
 
 class PastReceipt(msgspec.Struct, frozen=True):
-    """A provider's later word. ``status`` None: news that changes no status."""
+    """A provider's later word. ``status`` None: news that changes no status; ``engagement`` is what the recipient
+    did."""
 
     n: int
     provider: int
@@ -36,6 +39,23 @@ class PastReceipt(msgspec.Struct, frozen=True):
     reason: str | None
     occurred_at: datetime
     received_at: datetime
+    engagement: Engagement | None = None
+
+
+class Engaged(msgspec.Struct, frozen=True):
+    """How often a recipient did something, as far as the provider noticed."""
+
+    first_at: datetime
+    count: int
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What was done to a dead letter. ``by`` is the public id of the key of whoever did it."""
+
+    at: datetime
+    what: str
+    why: str | None = None
+    by: str | None = None
 
 
 class PastDelivery(msgspec.Struct, frozen=True):
@@ -52,6 +72,16 @@ class PastDelivery(msgspec.Struct, frozen=True):
     finished_at: datetime | None
     attempts: tuple[PastAttempt, ...] = ()
     receipts: tuple[PastReceipt, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def engagement(self) -> Mapping[Engagement, Engaged]:
+        """What the recipient did, if anything. It never changes the status."""
+        times = defaultdict[Engagement, list[datetime]](list)
+        for receipt in self.receipts:
+            if receipt.engagement is not None:
+                times[receipt.engagement].append(receipt.occurred_at)
+        return {what: Engaged(min(at), len(at)) for what, at in times.items()}
 
 
 class PastNotification(msgspec.Struct, frozen=True):
@@ -110,7 +140,7 @@ def _of_delivery(delivery: PastDelivery) -> Iterator[Moment]:
     for attempt in delivery.attempts:
         yield from _of_attempt(delivery, attempt)
     for receipt in delivery.receipts:
-        what = f"receipt: {receipt.kind}"
+        what = receipt.engagement or f"receipt: {receipt.kind}"
         why, provider = receipt.reason, receipt.provider
         yield Moment(receipt.received_at, what, delivery.id, delivery.channel, why, provider=provider)
     at, what = _where_it_stands(delivery)

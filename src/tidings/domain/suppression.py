@@ -1,7 +1,7 @@
 """What is held against an address, and what that stops. Pure."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -11,7 +11,7 @@ from tidings.domain.lanes import Channel, Class
 from tidings.domain.outcome import Gone
 
 MANUAL: Final = "manual"
-REASONS: Final = (Gone.hard_bounce, Gone.complaint, Gone.stop, Gone.unsubscribe, MANUAL)
+_AN_INSTANT: Final = timedelta(milliseconds=1)
 
 
 class Suppression(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +39,11 @@ def latest(said: Iterable[Suppression]) -> Sequence[Suppression]:
     for one in sorted(said, key=lambda one: (one.at, not one.lifted)):
         last[one.tenant, one.channel, one.hash, one.reason] = one
     return list(last.values())
+
+
+def later(than: Iterable[Suppression], now: datetime) -> datetime:
+    """Now, or an instant after all that was said before: the clock that it was said by may be ahead of ours."""
+    return max([now, *(one.at + _AN_INSTANT for one in than)])
 
 
 def stops(reasons: Iterable[str], class_: Class) -> bool:

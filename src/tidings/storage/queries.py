@@ -19,6 +19,7 @@ from tidings.domain.history import Page, PastAttempt, PastDelivery, PastNotifica
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId, UserId
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Payload
+from tidings.domain.outcome import Engagement
 from tidings.ports import Catalogs
 from tidings.storage.shards import Shards
 from tidings.storage.sql import load_statements
@@ -177,6 +178,7 @@ def _notification(row: asyncpg.Record, deliveries: tuple[PastDelivery, ...]) -> 
         reference=row["reference"],
         payload=_payload.decode(row["payload"]),
         send_at=row["send_at"],
+        engagement=Engagement(row["engagement"]) if row["engagement"] is not None else None,
         expires_at=row["expires_at"],
         created_at=row["created_at"],
         deliveries=deliveries,

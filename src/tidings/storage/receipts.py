@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tidings.domain import ids
-from tidings.domain.delivery import Mark
 from tidings.domain.catalog import Account
+from tidings.domain.delivery import Mark
 from tidings.domain.ids import DeliveryId, ShardNumber
 from tidings.domain.outcome import Receipt
 from tidings.domain.plan import AddressHash

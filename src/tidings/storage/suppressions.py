@@ -19,7 +19,6 @@ from tidings.storage.shards import Shards
 from tidings.storage.sql import load_statements
 
 _COLUMNS: Final = ("tenant", "channel", "hash", "reason", "at", "lifted", "delivery")
-_SMALLEST: Final = (0, b"", "")
 
 
 class SuppressionStore:
@@ -48,13 +47,11 @@ class SuppressionStore:
         return latest(_row(found) for some in await asyncio.gather(*asked) for found in some)
 
     async def page(
-        self, tenant: TenantId, channel: Channel | None, after: tuple[int, bytes, str] | None, limit: int
+        self, tenant: TenantId, channel: Channel | None, after: tuple[int, bytes, str], limit: int
     ) -> Sequence[Suppression]:
         """What is held against addresses, by channel, hash and reason, beyond ``after``."""
         channels = (channel, channel) if channel else (min(Channel), max(Channel))
-        found = await self._shards.fetch(
-            self._numbers[0], self._sql["page"], tenant, *channels, *(after or _SMALLEST), limit
-        )
+        found = await self._shards.fetch(self._numbers[0], self._sql["page"], tenant, *channels, *after, limit)
         return [_row(one) for one in found]
 
     @property

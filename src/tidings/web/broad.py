@@ -21,6 +21,7 @@ from tidings.web.people import Users
 from tidings.web.problems import CONTENT_TYPE, KINDS, Problem, SeveralInvalid, problem, problem_of
 from tidings.web.rollouts import Rollouts
 from tidings.web.routing import Routing
+from tidings.web.suppressions import Suppressions
 from tidings.web.validation import field_errors, no_body, no_such_id
 
 _DESCRIPTION: Final = (
@@ -61,7 +62,7 @@ def build_broad(edge: Edge) -> FastAPI:
             Exception: _broken,
         },
     )
-    for part in (History, Users, Contents, Routing, Rollouts, Keys, DeadLetters):
+    for part in (History, Users, Contents, Routing, Rollouts, Suppressions, Keys, DeadLetters):
         app.include_router(part(edge).routes(), prefix=API)
     app.router.routes.append(Route("/docs", _docs))
     for path in ("/healthz", "/readyz", "/metrics"):

@@ -36,7 +36,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
 
-def _decoded(raw: Any) -> Any:
+def decoded(raw: Any) -> Any:
     """Path parameters come percent-encoded. What is not UTF-8 is no id of ours."""
     return unquote(raw, errors="strict") if isinstance(raw, str) else raw
 
@@ -51,8 +51,8 @@ _NAME: Final = StringConstraints(min_length=1, max_length=128, pattern=_NO_NUL)
 
 Name = Annotated[str, _NAME]
 Text = Annotated[str, StringConstraints(max_length=255, pattern=_NO_NUL)]
-NamePath = Annotated[str, _NAME, BeforeValidator(_decoded)]
-UserPath = Annotated[str, _NAME, BeforeValidator(_decoded), Path(description="A user id, percent-encoded.")]
+NamePath = Annotated[str, _NAME, BeforeValidator(decoded)]
+UserPath = Annotated[str, _NAME, BeforeValidator(decoded), Path(description="A user id, percent-encoded.")]
 PathId = Annotated[UUID, Path(description="An id.")]
 Instant = Annotated[AwareDatetime, BeforeValidator(_unspaced)]
 Stamp = Annotated[

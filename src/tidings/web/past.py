@@ -47,12 +47,23 @@ class Receipt(Answer):
     kind: str
     status: str | None
     reason: str | None
+    engagement: str | None
     occurred_at: Stamp
     received_at: Stamp
 
 
+class Engaged(Answer):
+    """How often the provider noticed it, and when first."""
+
+    first_at: Stamp
+    count: int
+
+
 class Delivery(DeliverySummary):
+    """``engagement`` says what the recipient did: ``opened``, ``clicked``, ``read``. It is no status."""
+
     detail: str | None
+    engagement: dict[str, Engaged]
     attempts: list[Attempt]
     receipts: list[Receipt]
 
@@ -157,7 +168,8 @@ def _standing(one: PastDelivery) -> dict[str, Any]:
 def _delivery(one: PastDelivery, named: Naming) -> Delivery:
     attempts = [_attempt(attempt, named) for attempt in one.attempts]
     receipts = [_receipt(receipt, named) for receipt in one.receipts]
-    return Delivery(**_standing(one), detail=one.detail, attempts=attempts, receipts=receipts)
+    engagement = {what.value: Engaged(first_at=did.first_at, count=did.count) for what, did in one.engagement.items()}
+    return Delivery(**_standing(one), detail=one.detail, engagement=engagement, attempts=attempts, receipts=receipts)
 
 
 def _attempt(one: PastAttempt, named: Naming) -> Attempt:

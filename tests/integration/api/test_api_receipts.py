@@ -31,6 +31,10 @@ class Webhook:
         }
         return await self.api.call("POST", path or self.path, key=None, data=body, headers=headers)
 
+    async def tell(self, *events: dict) -> None:
+        said = await self.post(json.dumps(events).encode())
+        assert said.status == 204, said.raw
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def webhook(api: Api):
@@ -44,7 +48,7 @@ async def webhook(api: Api):
     return Webhook(api, put.body["receipts_path"], key)
 
 
-def event(reference: str, **more) -> dict:
+def event(reference: str | None, **more) -> dict:
     return {"event": "delivered", "sg_event_id": uuid.uuid4().hex, "sg_message_id": "m", "timestamp": int(time.time()),
             "email": "a@example.com", "ref": reference, **more}  # fmt: skip
 
