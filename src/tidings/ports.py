@@ -7,9 +7,11 @@ which is used. Each has one contract suite, which its implementations and its sh
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
+from tidings.domain.callback import Callback, Listener, Posted, Webhook
 from tidings.domain.catalog import Account, Catalog
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Settlement
@@ -203,6 +205,60 @@ class Provider(Protocol):
 
     async def close(self) -> None: ...
 
+
+class Finished(msgspec.Struct, frozen=True, gc=False):
+    """The end of one hold of a callback: ``after_s`` until its next try, None when it was told or is given up."""
+
+    id: UUID
+    token: int
+    after_s: float | None = None
+
+
+class Callbacks(Protocol):
+    """What callers' systems are still to be told, shard by shard. Raises ``errors.Unavailable``."""
+
+    async def claim(self, shard: ShardNumber, limits: Mapping[int, int], token: int) -> Sequence[Callback]:
+        """Up to ``limits`` due ones of each webhook, the oldest first, held for a while."""
+        ...
+
+    async def finish(self, shard: ShardNumber, rows: Sequence[Finished]) -> None: ...
+
+    async def drop(self, shard: ShardNumber, webhooks: Sequence[Webhook], most: int) -> int:
+        """Removes what was to be told to those that are disabled, or gone for a day; returns how many."""
+        ...
+
+    async def listen(self, shard: ShardNumber, rows: Sequence[Listener]) -> None:
+        """From now on changes of status make callbacks for these, and for no others."""
+        ...
+
+
+class Failing(msgspec.Struct, frozen=True):
+    """A webhook whose calls have failed since then, without one that succeeded."""
+
+    since: datetime
+    code: str
+
+
+class WebhookHealth(Protocol):
+    """How callers' systems take their callbacks, over all processes. Raises ``errors.Unavailable``."""
+
+    async def failing(self) -> Mapping[int, Failing]: ...
+
+    async def failed(self, webhook: int, code: str) -> None: ...
+
+    async def recovered(self, webhook: int) -> None: ...
+
+    async def disable_failing(self, webhook: int, for_s: float) -> bool:
+        """Disables it if it has failed for that long; True when this call did it."""
+        ...
+
+    async def disable_gone(self, webhook: int, url: str) -> bool:
+        """The same at once, if this is still its address."""
+        ...
+
+
+Post = Callable[[Webhook, str, bytes, datetime], Awaitable[Posted]]
+"""Tells one webhook one event, once: the callback's id, its body, and the instant to sign."""
 
 Providers = Callable[[int], Provider | None]
 """The live provider of an account number, None for one that is gone or whose settings cannot be used."""

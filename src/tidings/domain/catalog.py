@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from tidings.domain.callback import Webhook
 from tidings.domain.ids import ShardNumber, Slot, TenantId
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.rollout import EVERYBODY
@@ -111,6 +112,7 @@ class Catalog(msgspec.Struct, frozen=True):
     routes: Mapping[tuple[TenantId, Channel], tuple[int, ...]]
     rollouts: Mapping[tuple[TenantId, Channel], float]
     shard_of: tuple[ShardNumber, ...]
+    webhooks: Mapping[int, Webhook] = {}
 
     def shard(self, slot: Slot) -> ShardNumber:
         return self.shard_of[slot]

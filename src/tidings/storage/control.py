@@ -2,7 +2,7 @@
 
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +20,7 @@ from tidings.domain.template import TemplateSource
 from tidings.storage.secrets import Secrets
 from tidings.storage.shards import AWAY, Pool, PoolConnection
 from tidings.storage.sql import load_statements
+from tidings.storage.webhooks import webhook_of
 
 ALL_SCOPES: Final = ("send", "read", "manage")
 _STRAYS_MAX: Final = 100_000
@@ -66,6 +67,7 @@ class Control:
             routes={(row["tenant"], Channel(row["channel"])): tuple(row["accounts"]) for row in rows["routes"]},
             rollouts={(row["tenant"], Channel(row["channel"])): row["percent"] for row in rows["rollouts"]},
             shard_of=_shard_of(rows["slot_ranges"]),
+            webhooks={row["id"]: webhook_of(self._secrets, row) for row in rows["webhooks"]},
         )
 
     def _account(self, row: asyncpg.Record) -> Account:
@@ -143,6 +145,10 @@ class Control:
     async def template_versions(self, tenant: TenantId, name: str) -> list[asyncpg.Record]:
         return await self._fetch("template_versions", tenant, name)
 
+    async def template_names(self, tenant: TenantId, versions: Collection[int]) -> Mapping[int, str]:
+        """The names of the templates that these are versions of."""
+        return {row["id"]: row["name"] for row in await self._fetch("template_names", tenant, list(versions))}
+
     async def put_sender(self, tenant: TenantId, name: str, channel: Channel, identity: Mapping[str, str]) -> int:
         rows = await self._fetch("put_sender", tenant, name, channel, msgspec.json.encode(identity).decode())
         return int(rows[0]["id"])
@@ -190,6 +196,7 @@ _READ: Final = (
     "routes",
     "rollouts",
     "slot_ranges",
+    "webhooks",
 )
 
 

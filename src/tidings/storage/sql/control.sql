@@ -33,6 +33,9 @@ SELECT tenant, channel, percent FROM rollout;
 -- name: slot_ranges
 SELECT first, last, shard FROM slot_range ORDER BY first;
 
+-- name: webhooks
+SELECT id, tenant, name, url, events, secrets, disabled_at, disabled_because FROM webhook;
+
 -- name: put_slot_range
 INSERT INTO slot_range (first, last, shard) VALUES ($1, $2, $3);
 
@@ -80,6 +83,11 @@ SELECT source FROM template_version WHERE id = $1;
 SELECT v.id, v.number, v.created_at, v.id = t.published AS published
 FROM template t JOIN template_version v ON v.template = t.id
 WHERE t.tenant = $1 AND t.name = $2 ORDER BY v.number;
+
+-- name: template_names
+-- Of these versions.
+SELECT v.id, t.name FROM template t JOIN template_version v ON v.template = t.id
+WHERE t.tenant = $1 AND v.id = ANY($2::int[]);
 
 -- name: put_sender
 INSERT INTO sender (tenant, name, channel, identity) VALUES ($1, $2, $3, $4::jsonb)

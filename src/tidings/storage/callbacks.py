@@ -1,0 +1,94 @@
+"""What callers' systems are still to be told. The only writer of ``listener``, and of ``callback`` once it is there."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from tidings.domain import ids
+from tidings.domain.callback import Callback, Listener, Webhook
+from tidings.domain.delivery import Mark
+from tidings.domain.ids import ShardNumber
+from tidings.domain.lanes import Channel
+from tidings.ports import Finished
+from tidings.storage.shards import Shards
+from tidings.storage.sql import load_statements
+
+
+class _Carried(msgspec.Struct, frozen=True):
+    """The part of a notification's payload that its events carry."""
+
+    metadata: dict[str, str] | None = None
+
+
+_carried: Final = msgspec.json.Decoder(_Carried)
+
+
+class CallbackStore:
+    """Implements ``ports.Callbacks``. ``by_id`` claims and finishes, ``plain`` reads widely; a claim holds for
+    ``lease_s``."""
+
+    def __init__(self, by_id: Shards, plain: Shards, lease_s: float) -> None:
+        self._by_id = by_id
+        self._plain = plain
+        self._lease_s = lease_s
+        self._sql: Mapping[str, str] = load_statements("callbacks")
+
+    async def claim(self, shard: ShardNumber, limits: Mapping[int, int], token: int) -> Sequence[Callback]:
+        async with self._by_id.connection(shard) as connection:
+            held = await connection.fetch(self._sql["claim"], list(limits), list(limits.values()), self._lease_s, token)
+            if not held:
+                return []
+            about = list({row["delivery_id"] for row in held})
+            known = await connection.fetch(self._sql["load"], about, *ids.bounds(about))
+        facts = {row["id"]: row for row in known}
+        return [_callback(row, facts.get(row["delivery_id"])) for row in sorted(held, key=_age)]
+
+    async def finish(self, shard: ShardNumber, rows: Sequence[Finished]) -> None:
+        ordered = sorted(rows, key=lambda row: row.id)
+        columns = [row.id for row in ordered], [row.token for row in ordered], [row.after_s for row in ordered]
+        await self._by_id.fetch(shard, self._sql["finish"], *columns)
+
+    async def drop(self, shard: ShardNumber, webhooks: Sequence[Webhook], most: int) -> int:
+        off = [one for one in webhooks if one.disabled_at is not None]
+        enabled = [one.id for one in webhooks if one.enabled]
+        columns = [one.id for one in off], [one.disabled_at for one in off], enabled, most
+        async with self._plain.connection(shard) as connection:
+            return int((await connection.execute(self._sql["drop"], *columns)).split()[-1])
+
+    async def listen(self, shard: ShardNumber, rows: Sequence[Listener]) -> None:
+        columns = [row.tenant for row in rows], [row.webhook for row in rows], [row.events for row in rows]
+        await self._plain.fetch(shard, self._sql["listen"], *columns)
+
+
+def _age(row: asyncpg.Record) -> tuple[datetime, UUID]:
+    return row["at"], row["id"]
+
+
+def _callback(row: asyncpg.Record, fact: asyncpg.Record | None) -> Callback:
+    held = Callback(
+        id=row["id"],
+        webhook=row["webhook"],
+        token=row["token"],
+        tries=row["tries"],
+        delivery=row["delivery_id"],
+        status=Mark(row["status"]),
+        reason=row["reason"],
+        at=row["at"],
+    )
+    return held if fact is None else _with_facts(held, fact)
+
+
+def _with_facts(held: Callback, fact: asyncpg.Record) -> Callback:
+    return msgspec.structs.replace(
+        held,
+        notification=fact["notification_id"],
+        channel=Channel(fact["channel"]),
+        user=fact["user_id"],
+        category=fact["category"],
+        reference=fact["reference"],
+        metadata=_carried.decode(fact["payload"]).metadata,
+    )
