@@ -4,6 +4,7 @@ Escaping follows the part, not the channel: ``html`` is markup and escapes what 
 for people and is left as it is (JSON bodies are made by an encoder, never by a template).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -22,6 +23,11 @@ TAKES: Final[Mapping[Channel, Mapping[str, tuple[str, ...]]]] = {
     Channel.push: {"title": ("title", "subject"), "body": ("body", "text")},
 }
 """For each channel the parts it uses, and for each of them where it is taken from: the first that exists."""
+
+OWN: Final[Mapping[Channel, re.Pattern[str]]] = {
+    Channel.whatsapp: re.compile(r"template|language|(?:header|body|button)\.[a-z0-9_]{1,64}"),
+}
+"""Parts that exist in a channel's own overrides alone. They stay there, and its plug-in knows what they mean."""
 
 
 class TemplateSource(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -55,12 +61,23 @@ def parts_for(of: TemplateSource | Content, channel: Channel) -> dict[str, str]:
         text = _first(own, places) or _first(_common(of), places)
         if text is not None:
             found[part] = text
+    if own and channel in OWN:
+        found |= {part: text for part, text in own.items() if OWN[channel].fullmatch(part)}
     return found
+
+
+def assembled(parts: Mapping[str, str], channel: Channel) -> Content:
+    """What ``parts_for`` chose, rendered by now, as content of this channel alone."""
+    if parts.keys() <= _ALL.keys():
+        return msgspec.convert(parts, Content)
+    own = {part: text for part, text in parts.items() if part not in _ALL}
+    common = {part: text for part, text in parts.items() if part in _ALL}
+    return msgspec.convert({**common, "channels": {channel.name: own}}, Content)
 
 
 def content_for(content: Content, channel: Channel) -> Content:
     """Inline content as this channel uses it."""
-    return msgspec.convert(parts_for(content, channel), Content)
+    return assembled(parts_for(content, channel), channel)
 
 
 def every_part(source: TemplateSource) -> Iterator[tuple[str, str, str]]:
@@ -79,12 +96,22 @@ def flaws(source: TemplateSource) -> list[Fault]:
         for channel in source.channels or {}
         if channel not in Channel.__members__
     ]
-    strange = [Fault(pointer, "there is no such part") for pointer, part, _ in every_part(source) if part not in PARTS]
+    strange = [
+        Fault(f"/channels/{channel}/{part}", "there is no such part")
+        for channel, own in (source.channels or {}).items()
+        for part in own
+        if part not in PARTS and not _is_own(part, channel)
+    ]
     empty = [] if any(True for _ in every_part(source)) else [Fault("", "the template has no parts")]
     return unknown + strange + empty
 
 
 _ALL: Final = {part: (part,) for part in PARTS}
+
+
+def _is_own(part: str, channel: str) -> bool:
+    shape = OWN.get(Channel[channel]) if channel in Channel.__members__ else None
+    return shape is not None and shape.fullmatch(part) is not None
 
 
 def _common(of: TemplateSource | Content) -> dict[str, str]:

@@ -13,12 +13,12 @@ from typing import Final
 import msgspec
 
 from tidings.domain.events import RendererKilled
-from tidings.domain.notification import Content, Payload
-from tidings.domain.template import MARKUP, Fault, TemplateSource, content_for, every_part, flaws, parts_for
+from tidings.domain.notification import Payload
+from tidings.domain.template import MARKUP, Fault, TemplateSource, assembled, content_for, every_part, flaws, parts_for
 from tidings.ports import Emit, Rendered, RenderRequest
 from tidings.runtime.quarantine import Quarantine
 from tidings.runtime.renderer_link import End, Key, Link, RendererBroken, Shelf, Waits, start
-from tidings.runtime.renderer_wire import Batch, Item, Limits, Part, Program
+from tidings.runtime.renderer_wire import Answer, Batch, Item, Limits, Part, Program
 
 INLINE: Final = 0
 _ORDER_ITEMS: Final = 200
@@ -219,10 +219,12 @@ class ChildRenderer:
             return Rendered(fault="there is neither a template nor content")
         return Rendered(content=content_for(payload.content, request.channel), reply_to=payload.reply_to)
 
-    def _rendered(self, request: RenderRequest, answer: Content | str) -> Rendered:
+    def _rendered(self, request: RenderRequest, answer: Answer) -> Rendered:
         if isinstance(answer, str):
             return Rendered(fault=answer)
-        return Rendered(content=answer, reply_to=self._envelopes.decode(request.payload).reply_to)
+        return Rendered(
+            content=assembled(answer, request.channel), reply_to=self._envelopes.decode(request.payload).reply_to
+        )
 
 
 def _key(request: RenderRequest) -> Key:

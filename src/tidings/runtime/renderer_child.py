@@ -22,6 +22,7 @@ from tidings.runtime.renderer_wire import (
     PROGRESS_BYTES,
     PROGRESS_FD,
     SOCKET_FD,
+    Answer,
     Batch,
     Check,
     Item,
@@ -39,8 +40,6 @@ _FLUSH_AT_CHARS: Final = 65_536
 _NOWHERE: Final = "\0"
 _METHOD_PRINTED: Final = re.compile(r"(?:<|&lt;)built-in method (\w+) of \w+ object at 0x")
 _PROOF: Final = Program(0, [Part("proof", "{{ proof }}", markup=True), Part("proof", "{{ proof.of }}", markup=False)])
-
-Answer = dict[str, str] | str
 
 
 class Data(msgspec.Struct):

@@ -16,7 +16,6 @@ import msgspec
 
 from tidings.domain.errors import Unavailable
 from tidings.domain.lanes import Channel
-from tidings.domain.notification import Content
 from tidings.domain.template import Fault
 from tidings.runtime.child import ended, tied_to_parent
 from tidings.runtime.renderer_wire import (
@@ -24,6 +23,7 @@ from tidings.runtime.renderer_wire import (
     LENGTH,
     OUT_OF_MEMORY,
     PROGRESS_BYTES,
+    Answer,
     Batch,
     Check,
     Limits,
@@ -126,9 +126,9 @@ class Link:
         if end is not None:
             raise RendererBroken(f"the template renderer does not start: {end.why}; {end.last_words or 'no words'}")
 
-    async def render(self, batch: Batch, item_s: float) -> tuple[Sequence[Content | str], End | None]:
+    async def render(self, batch: Batch, item_s: float) -> tuple[Sequence[Answer], End | None]:
         """As many answers as came, in order: fewer than there are items when the child ended."""
-        answers: list[Content | str] = []
+        answers: list[Answer] = []
 
         def complete(body: bytes) -> bool:
             answers.extend(_ANSWERS.decode(body))
@@ -256,5 +256,5 @@ def _cause(status: int, stalled: bool) -> tuple[str, str]:
     return "crash", f"it left with code {status}"
 
 
-_ANSWERS: Final = msgspec.msgpack.Decoder(list[Content | str])
+_ANSWERS: Final = msgspec.msgpack.Decoder(list[Answer])
 _FAULTS: Final = msgspec.msgpack.Decoder(list[tuple[str, str, int | None]])

@@ -68,6 +68,8 @@ class Check(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 Order = Batch | Check
+Answer = dict[str, str] | str
+"""The parts of one item, or what went wrong with the first that could not be made."""
 
 
 def frame(message: Any) -> bytes:
