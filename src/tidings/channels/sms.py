@@ -4,9 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
-
+from tidings.channels.telephone import e164
 from tidings.domain.errors import Invalid, TemplateFault
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Content
@@ -16,17 +14,9 @@ from tidings.domain.template import TAKES, content_for
 MOST_SEGMENTS: Final = 10
 """No text this short is too long for a provider: Twilio, for one, takes 1,600 characters."""
 
-_WRITTEN: Final = re.compile(r"\+[0-9 ().\-/\u00a0]{3,40}")
 _SHORT_CODE: Final = re.compile(r"[0-9]{3,8}")
 _NAME: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 &_-]{1,11}")
 _SERVICE: Final = re.compile(r"MG[0-9a-fA-F]{32}")
-_LENGTH_FLAWS: Final = {
-    ValidationResult.TOO_SHORT: "is too short for a telephone number of its country",
-    ValidationResult.TOO_LONG: "is too long for a telephone number of its country",
-    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code",
-    ValidationResult.INVALID_LENGTH: "has no length that telephone numbers of its country have",
-    ValidationResult.INVALID_COUNTRY_CODE: "has a country code that does not exist",
-}
 
 
 class Sms:
@@ -37,7 +27,7 @@ class Sms:
 
     def normal(self, text: str, *, pointer: str = "") -> str:
         """E.164. The country code must be there; blanks, dots, dashes, slashes and parentheses are taken out."""
-        return _e164(text, pointer)
+        return e164(text, pointer)
 
     def same(self, address: str) -> str:
         return address
@@ -98,24 +88,10 @@ def _place(content: Content) -> str:
     return next((pointer for pointer, text in places if text), "/text")
 
 
-def _e164(text: str, pointer: str) -> str:
-    if not _WRITTEN.fullmatch(text.strip()):
-        detail = "a telephone number begins with + and its country code, then has digits alone"
-        raise Invalid(detail, pointer=pointer)
-    try:
-        number = phonenumbers.parse(text)
-    except NumberParseException as error:
-        raise Invalid("has a country code that does not exist, or no number after it", pointer=pointer) from error
-    flaw = _LENGTH_FLAWS.get(phonenumbers.is_possible_number_with_reason(number))
-    if flaw:
-        raise Invalid(flaw, pointer=pointer)
-    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
-
-
 def _from(text: str, pointer: str) -> str:
     """What an SMS may show as its sender."""
     if text.startswith("+"):
-        return _e164(text, pointer)
+        return e164(text, pointer)
     if _SHORT_CODE.fullmatch(text) or _NAME.fullmatch(text):
         return text
     detail = "a sender is a number that begins with +, a short code of 3 to 8 digits, or a name of 1 to 11 characters"
