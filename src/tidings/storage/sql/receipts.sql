@@ -68,6 +68,12 @@ moved AS (
     SET status = best.status, reason = coalesce(best.reason, v.reason), finished_at = coalesce(v.finished_at, now())
     FROM best
     WHERE v.id = best.id AND v.id BETWEEN $1 AND $2 AND v.status < best.status
+    RETURNING v.id, v.status, v.reason
+),
+told AS (
+    INSERT INTO callback (id, webhook, delivery_id, status, reason)
+    SELECT callback_about(m.id), l.webhook, m.id, m.status, m.reason
+    FROM moved m JOIN listener l ON l.tenant = $3 AND l.events & (1::bigint << m.status) <> 0
 ),
 against AS MATERIALIZED (
     -- a receipt may come before the end of the work has noted which of the user's addresses it went to
