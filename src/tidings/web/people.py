@@ -34,8 +34,12 @@ FIELDS: Final[Mapping[str, Channel]] = {
 }
 
 
+_LIKE: Final[Mapping[str, str]] = {"whatsapp": "phones"}
+"""Lists that are like another as long as nobody says otherwise, be it with an empty one."""
+
+
 class UserBody(Body):
-    """All that is kept of a user. Lists have the primary address first."""
+    """All that is kept of a user. Lists have the primary address first; ``whatsapp`` left out is like ``phones``."""
 
     emails: Addresses
     phones: Addresses
@@ -148,7 +152,7 @@ class Users:
         if body.zone is not None:
             zone_named(body.zone, f"{under}/zone")
         addresses = {
-            channel: tuple(self._normal(channel, getattr(body, name), f"{under}/{name}"))
+            channel: tuple(self._normal(channel, _listed(body, name), f"{under}/{name}"))
             for name, channel in FIELDS.items()
         }
         return Person(user, addresses, body.zone, body.locale, body.attributes)
@@ -181,9 +185,18 @@ def merged(target: Any, patch: Any) -> Any:
     return kept
 
 
+def _listed(body: UserBody, name: str) -> list[str]:
+    given: list[str] = getattr(body, name if name in body.model_fields_set else _LIKE.get(name, name))
+    return given
+
+
 def _patched(known: Person, patch: dict[str, Any]) -> UserBody:
+    fields = _fields(known)
+    for name, like in _LIKE.items():
+        if fields[name] == fields[like]:
+            del fields[name]
     try:
-        return UserBody.model_validate(merged(_fields(known), patch))
+        return UserBody.model_validate(merged(fields, patch))
     except ValidationError as fault:
         raise SeveralInvalid(field_errors(fault.errors())) from fault
 

@@ -48,6 +48,24 @@ async def test_put_replaces_and_patch_merges(api: Api):
     assert put.body == (await api.call("GET", user)).body
 
 
+async def test_whatsapp_is_like_the_telephone_until_somebody_says_otherwise(api: Api):
+    user, first, second = path(), "+33123456789", "+33198765432"
+
+    async def after(method: str, body: dict) -> tuple[list[str], list[str]]:
+        said = await api.call(method, user, body)
+        assert said.body == (await api.call("GET", user)).body
+        return said.body["phones"], said.body["whatsapp"]
+
+    assert await after("PUT", {"phones": [first]}) == ([first], [first])
+    assert await after("PATCH", {"phones": [second]}) == ([second], [second])
+    assert await after("PATCH", {"whatsapp": [first]}) == ([second], [first])
+    assert await after("PATCH", {"phones": [first, second]}) == ([first, second], [first])
+    assert await after("PATCH", {"whatsapp": []}) == ([first, second], [])
+    assert await after("PATCH", {"zone": "UTC"}) == ([first, second], [])
+    assert await after("PATCH", {"whatsapp": None}) == ([first, second], [first, second])
+    assert await after("PUT", {"phones": [first], "whatsapp": []}) == ([first], [])
+
+
 async def test_a_patch_may_be_declared_as_a_merge_patch(api: Api):
     user, raw = path(), b'{"emails": ["new@example.com"]}'
     await api.call("PUT", user, ADA)
