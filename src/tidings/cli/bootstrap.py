@@ -28,6 +28,10 @@ from tidings.wiring.commands import control_of
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 TENANT: Final = "default"
 TWIN: Final = "default (test)"
+SENDERS: Final[Mapping[Channel, Mapping[str, str]]] = {
+    Channel.email: {"email": "hello@example.com", "name": "Tidings"},
+    Channel.sms: {"number": "+15005550006"},
+}
 WELCOME: Final = TemplateSource(
     subject="Your order {{ order }} is confirmed",
     text="Hello {{ name }},\n\nthank you for your order {{ order }} of {{ total }}. It is on its way.\n",
@@ -66,8 +70,9 @@ async def _furnish(control: Control, catalog: Catalog, tenant: TenantId) -> None
     for category, class_ in (("general", Class.transactional), ("news", Class.promotional)):
         if (tenant, category) not in catalog.categories:
             await control.put_category(tenant, category, class_, [Channel.email])
-    if (tenant, Channel.email) not in catalog.senders:
-        await control.put_sender(tenant, "default", Channel.email, {"email": "hello@example.com", "name": "Tidings"})
+    for channel, identity in SENDERS.items():
+        if (tenant, channel) not in catalog.senders:
+            await control.put_sender(tenant, "default", channel, identity)
     if (tenant, "order_confirmation") not in catalog.templates:
         await control.put_template(tenant, "order_confirmation", "general", WELCOME)
 

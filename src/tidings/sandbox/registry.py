@@ -9,6 +9,7 @@ from tidings.sandbox.mailgun import Mailgun
 from tidings.sandbox.sendgrid import SendGrid
 from tidings.sandbox.signing import SigningKey
 from tidings.sandbox.standin import Account, StandIn
+from tidings.sandbox.twilio import Twilio
 
 
 class Make(Protocol):
@@ -20,4 +21,11 @@ class Make(Protocol):
     def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]: ...
 
 
-STAND_INS: Final[Mapping[str, Make]] = MappingProxyType({SendGrid.name: SendGrid, Mailgun.name: Mailgun, Fcm.name: Fcm})
+STAND_INS: Final[Mapping[str, Make]] = MappingProxyType(
+    {
+        SendGrid.name: SendGrid,
+        Mailgun.name: Mailgun,
+        Fcm.name: Fcm,
+        Twilio.name: Twilio,
+    }
+)
