@@ -2,7 +2,7 @@
 
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Content
-from tidings.domain.template import TemplateSource, assembled, content_for, flaws, parts_for
+from tidings.domain.template import TemplateSource, assembled, content_for, flaws, parts_for, written_at
 
 OWN = {"template": "order_update", "language": "en", "body.1": "{{ name }}", "header.order": "{{ order }}"}
 
@@ -35,3 +35,11 @@ def test_a_part_that_no_channel_knows_is_a_flaw():
         "/channels/pigeon",
     }
     assert flaws(TemplateSource(channels={"whatsapp": OWN})) == []
+
+
+def test_a_part_is_pointed_at_where_it_was_written():
+    content = Content(body="Hi", channels={"push": {"text": "Ho"}, "whatsapp": {"template": "t"}})
+    assert written_at(content, Channel.sms, "text") == "/body"
+    assert written_at(content, Channel.push, "body") == "/channels/push/text"
+    assert written_at(content, Channel.push, "title") == "/title"
+    assert written_at(content, Channel.whatsapp, "language") == "/channels/whatsapp/language"

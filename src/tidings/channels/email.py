@@ -11,7 +11,7 @@ from tidings.domain import header
 from tidings.domain.errors import Invalid, TemplateFault
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Content
-from tidings.domain.template import Fault, content_for
+from tidings.domain.template import Fault, content_for, written_at
 
 MOST_ADDRESS_CHARS: Final = 254
 MOST_NAME_CHARS: Final = 200
@@ -69,9 +69,7 @@ class Email:
     def check(self, content: Content) -> None:
         fault = flaw_of(content_for(content, Channel.email))
         if fault is not None:
-            own = (content.channels or {}).get(Channel.email.name, {})
-            prefix = f"/channels/{Channel.email.name}" if fault.part[1:] in own else ""
-            raise Invalid(fault.message, pointer=prefix + fault.part)
+            raise Invalid(fault.message, pointer=written_at(content, Channel.email, fault.part[1:]))
 
     def shape(self, content: Content) -> Content:
         """A subject of one line, and text or HTML. HTML alone is given a text that is made from it."""

@@ -9,7 +9,7 @@ import msgspec
 from tidings.domain.errors import Invalid, TemplateFault
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Content
-from tidings.domain.template import TAKES, Fault, content_for
+from tidings.domain.template import Fault, content_for, written_at
 
 MOST_TOKEN_CHARS: Final = 4096
 MOST_BYTES: Final = 4096
@@ -49,7 +49,7 @@ class Push:
     def check(self, content: Content) -> None:
         fault = flaw_of(content_for(content, Channel.push))
         if fault is not None:
-            raise Invalid(fault.message, pointer=_written_at(content, fault.part[1:]))
+            raise Invalid(fault.message, pointer=written_at(content, Channel.push, fault.part[1:]))
 
     def shape(self, content: Content) -> Content:
         """A title, a body or both, not too large together."""
@@ -72,13 +72,3 @@ def flaw_of(content: Content) -> Fault | None:
             return Fault(part, "contains NUL")
     size, most = len(msgspec.json.encode((title, body))), MOST_BYTES - OURS_BYTES
     return Fault("/body", f"title and body take {size} bytes; {most} is the most") if size > most else None
-
-
-def _written_at(content: Content, part: str) -> str:
-    """Where the caller wrote what became this part."""
-    own = (content.channels or {}).get(Channel.push.name, {})
-    places = TAKES[Channel.push][part]
-    for name in places:
-        if name in own:
-            return f"/channels/{Channel.push.name}/{name}"
-    return next((f"/{name}" for name in places if getattr(content, name) is not None), f"/{part}")

@@ -9,7 +9,7 @@ from tidings.domain.errors import Invalid, TemplateFault
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Content
 from tidings.domain.segments import count
-from tidings.domain.template import TAKES, content_for
+from tidings.domain.template import content_for, written_at
 
 MOST_SEGMENTS: Final = 10
 """No text this short is too long for a provider: Twilio, for one, takes 1,600 characters."""
@@ -51,7 +51,7 @@ class Sms:
     def check(self, content: Content) -> None:
         flaw = flaw_of(content_for(content, Channel.sms).text)
         if flaw is not None:
-            raise Invalid(flaw, pointer=_place(content))
+            raise Invalid(flaw, pointer=written_at(content, Channel.sms, "text"))
 
     def shape(self, content: Content) -> Content:
         """The text, as it was written."""
@@ -77,15 +77,6 @@ def flaw_of(text: str | None) -> str | None:
     if counted.segments > MOST_SEGMENTS:
         return f"takes {counted.segments} segments of {counted.encoding.name}; {MOST_SEGMENTS} at most"
     return None
-
-
-def _place(content: Content) -> str:
-    """Where the text comes from."""
-    own = (content.channels or {}).get(Channel.sms.name, {})
-    parts = TAKES[Channel.sms]["text"]
-    places = [(f"/channels/{Channel.sms.name}/{part}", own.get(part)) for part in parts]
-    places += [(f"/{part}", getattr(content, part)) for part in parts]
-    return next((pointer for pointer, text in places if text), "/text")
 
 
 def _from(text: str, pointer: str) -> str:

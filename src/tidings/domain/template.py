@@ -80,6 +80,18 @@ def content_for(content: Content, channel: Channel) -> Content:
     return assembled(parts_for(content, channel), channel)
 
 
+def written_at(content: Content, channel: Channel, part: str) -> str:
+    """A pointer to what this channel takes the part from; to where it should stand when it is missing."""
+    own, places = (content.channels or {}).get(channel.name, {}), TAKES[channel].get(part, ())
+    if not places:
+        return f"/channels/{channel.name}/{part}"
+    for place in places:
+        if place in own:
+            return f"/channels/{channel.name}/{place}"
+    common = _common(content)
+    return f"/{next((place for place in places if place in common), part)}"
+
+
 def every_part(source: TemplateSource) -> Iterator[tuple[str, str, str]]:
     """``(pointer, part, text)`` of all that was written, overrides included."""
     for part, text in _common(source).items():
