@@ -13,7 +13,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
 
     ``now`` is the database's clock at the claim: the only one that decisions see. ``address`` is None when neither
     the call nor the user has one; ``suppressed`` are the reasons that are held against it. ``in_doubt`` rows come back
-    only to the one who claims that lane.
+    only to the one who claims that lane. ``siblings`` became due with the claim: a push has one for each further token.
     """
 
     id: DeliveryId
@@ -46,6 +46,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     created_at: datetime
     expires_at: datetime | None
     duplicate_possible: bool = False
+    siblings: int = 0
 
     @property
     def age_s(self) -> float:

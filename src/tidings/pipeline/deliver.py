@@ -77,7 +77,7 @@ class Deliver:
             await self._give_back(shard, [one.held for one in routed])
             raise
         await self._start(shard, ready)
-        return len(held) >= limit or bool(later)
+        return len(held) >= limit or bool(later) or any(one.siblings for one in held)
 
     def _decide(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Claimed]:
         catalog, going = self.catalogs(), list[Claimed]()

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 
+import msgspec
 from tidings.domain import ids
 from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import State
@@ -13,10 +14,11 @@ from tidings.domain.errors import Unavailable
 from tidings.domain.events import DoubtOpened
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Lane
-from tidings.domain.outcome import Fenced, Outcome, Refused, Sent, TryLater, TryNext, Unsure
+from tidings.domain.outcome import Fenced, Gone, Outcome, Refused, Sent, TryLater, TryNext, Unsure
 from tidings.domain.suppression import held_against
 from tidings.ports import Emit, Marked, Settled
-from tidings.storage.shards import Shards
+from tidings.storage.push_tokens import PushTokens
+from tidings.storage.shards import PoolConnection, Shards
 from tidings.storage.sql import column, load_statements
 
 OUTCOME_NAMES: Final[Mapping[type[Outcome], str]] = {
@@ -45,6 +47,7 @@ class DispatchStore:
         self._reserve_s = reserve_s
         self._sql = load_statements("dispatch")
 
+        self._tokens = PushTokens()
     async def claim(self, shard: ShardNumber, limits: Mapping[Lane, int], token: int) -> Sequence[Claimed]:
         async with self._quick.connection(shard) as connection:
             held = await connection.fetch(self._sql["claim"], list(limits), list(limits.values()), self._lease_s, token)
@@ -54,19 +57,35 @@ class DispatchStore:
             if not kept:
                 return []
             loaded = await connection.fetch(self._sql["load"], list(kept), *ids.bounds(kept))
-        claimed = [_claimed(kept[row["id"]], row, token) for row in loaded]
+            claimed = [_claimed(kept[row["id"]], row, token) for row in loaded]
+            if shared := [one.id for one in claimed if one.address is None and one.channel == Channel.push]:
+                claimed = [one for one in claimed if one.id not in shared]
+                claimed += await self._fanned_out(connection, shared, kept, token)
         return sorted(claimed, key=lambda one: (one.lane % 10, one.id))
 
     async def mark(
+    async def _fanned_out(
+        self,
+        connection: PoolConnection,
+        shared: Sequence[DeliveryId],
+        held: Mapping[DeliveryId, asyncpg.Record],
+        token: int,
+    ) -> Sequence[Claimed]:
+        """Pushes that are to reach every token of their users: each has one of its own now, if there is one."""
+        siblings = await self._tokens.fan_out(connection, shared, token)
+        loaded = await connection.fetch(self._sql["load"], shared, *ids.bounds(shared))
+        claimed = [_claimed(held[row["id"]], row, token) for row in loaded]
+        return [msgspec.structs.replace(one, siblings=siblings.get(one.id, 0)) for one in claimed]
+
         self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int], providers: Sequence[int]
     ) -> Sequence[Marked]:
         rows = await self._durable.fetch(shard, self._sql["mark"], ids_, tokens, providers, self._reserve_s)
         return [Marked(row["id"], row["tries"]) for row in rows]
 
     async def settle(self, shard: ShardNumber, rows: Sequence[Settled]) -> Sequence[DeliveryId]:
-        bounds = ids.bounds([row.id for row in rows])
         try:
-            done = await self._quick.fetch(shard, self._sql["settle"], *bounds, *_columns(rows))
+            async with self._quick.connection(shard) as connection:
+                done = await self._settled(connection, rows)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
             raise  # a row that cannot be stored, now or later
         except asyncpg.PostgresError as fault:
@@ -74,6 +93,16 @@ class DispatchStore:
         return [row["id"] for row in done]
 
     async def look_again(
+    async def _settled(self, connection: PoolConnection, rows: Sequence[Settled]) -> Sequence[asyncpg.Record]:
+        values = (*ids.bounds([row.id for row in rows]), *_columns(rows))
+        dead = [row.id for row in rows if isinstance(row.said, Refused) and row.said.gone == Gone.unregistered]
+        if not dead:
+            return await connection.fetch(self._sql["settle"], *values)
+        async with connection.transaction():
+            done = await connection.fetch(self._sql["settle"], *values)
+            await self._tokens.forget(connection, dead)
+        return done
+
         self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]
     ) -> None:
         await self._quick.fetch(shard, self._sql["hand_back_doubt"], ids_, tokens, after_s)
@@ -91,9 +120,12 @@ class DispatchStore:
         return [row["id"] for row in rows]
 
     async def cancel(self, shard: ShardNumber, id_: NotificationId, tenant: TenantId) -> Sequence[DeliveryId]:
-        """What had not left, and now never will."""
-        rows = await self._durable.fetch(shard, self._sql["cancel"], id_, tenant, *ids.siblings(id_))
-        return [row["id"] for row in rows]
+        """What had not left, and now never will. Asked until nothing is left: a push that was fanned out meanwhile has
+        siblings that the first statement could not see."""
+        cancelled = list[DeliveryId]()
+        while rows := await self._durable.fetch(shard, self._sql["cancel"], id_, tenant, *ids.siblings(id_)):
+            cancelled += [row["id"] for row in rows]
+        return cancelled
 
     async def lanes(self, shard: ShardNumber) -> Sequence[asyncpg.Record]:
         """Rows of ``lane, waiting, due, oldest_due_s``."""

@@ -38,7 +38,7 @@ FROM delivery v
 JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $2 AND $3
 LEFT JOIN users u ON u.slot = n.slot AND u.tenant = n.tenant AND u.user_id = n.user_id
 LEFT JOIN address a ON v.address IS NULL AND a.slot = n.slot AND a.tenant = n.tenant AND a.user_id = n.user_id
-                   AND a.channel = v.channel AND a.position = 0
+                   AND a.channel = v.channel AND a.position = 0 AND v.channel <> 3 -- push: to every token, push.sql
 WHERE v.id = ANY($1::uuid[]) AND v.id BETWEEN $2 AND $3;
 
 -- name: mark
