@@ -31,6 +31,7 @@ TWIN: Final = "default (test)"
 SENDERS: Final[Mapping[Channel, Mapping[str, str]]] = {
     Channel.email: {"email": "hello@example.com", "name": "Tidings"},
     Channel.sms: {"number": "+15005550006"},
+    Channel.push: {},
 }
 WELCOME: Final = TemplateSource(
     subject="Your order {{ order }} is confirmed",

@@ -9,15 +9,18 @@ from tidings.domain.delivery import Status
 from tidings.domain.ids import DeliveryId, NotificationId, TenantId, UserId
 from tidings.domain.lanes import Channel
 
+Addresses = dict[Channel, tuple[str, ...]]
+"""In normal form. A channel that is named has at least one, and push alone may have more."""
+
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
-    """One valid request for one recipient. ``addresses`` are in normal form and used for this notification only;
-    ``user`` None means that the recipient is known by the first of them. ``template`` is its name, "" for inline
-    content. Expiry counts from ``send_at``, or from now."""
+    """One valid request for one recipient. ``addresses`` are used for this notification only; ``user`` None means that
+    the recipient is known by the first of them. ``template`` is its name, "" for inline content. Expiry counts from
+    ``send_at``, or from now."""
 
     tenant: TenantId
     user: UserId | None
-    addresses: dict[Channel, str]
+    addresses: Addresses
     category: Category
     channels: tuple[Channel, ...]
     payload: bytes

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from typing import Final
 
 from tidings.domain import ids
 from tidings.domain.asked import Asked
@@ -12,12 +13,12 @@ from tidings.domain.notification import Acceptance, PlannedDelivery
 
 AddressHash = Callable[[TenantId, Channel, str], bytes]
 RandomBits = Callable[[], int]
+_THE_USERS_OWN: Final = (None,)
 
 
 def plan(asked: Asked, now: datetime, random_bits: RandomBits, address_hash: AddressHash) -> Acceptance:
-    """One delivery for each channel. Raises nothing: ``asked`` is valid."""
-    hashes = {channel: address_hash(asked.tenant, channel, to) for channel, to in asked.addresses.items()}
-    user = asked.user or UserId("~" + next(iter(hashes.values())).hex())
+    """One delivery for each channel, on push for each token that was given. Raises nothing: ``asked`` is valid."""
+    user = asked.user or _known_by(asked, address_hash)
     slot = ids.slot_of(asked.tenant, user)
     id_ = NotificationId(ids.compose(slot, int(now.timestamp() * 1000), random_bits()))
     due_at = asked.send_at if asked.send_at and asked.send_at > now else None
@@ -26,11 +27,12 @@ def plan(asked: Asked, now: datetime, random_bits: RandomBits, address_hash: Add
             id=DeliveryId(ids.sibling(id_, random_bits())),
             channel=channel,
             lane=lane_of(channel, asked.category.class_),
-            address=asked.addresses.get(channel),
-            address_hash=hashes.get(channel),
+            address=address,
+            address_hash=address_hash(asked.tenant, channel, address) if address is not None else None,
             due_at=due_at,
         )
         for channel in asked.channels
+        for address in asked.addresses.get(channel, _THE_USERS_OWN)
     ]
     return Acceptance(
         id=id_,
@@ -49,6 +51,12 @@ def plan(asked: Asked, now: datetime, random_bits: RandomBits, address_hash: Add
         expires_at=_expiry(asked, due_at or now),
         deliveries=deliveries,
     )
+
+
+def _known_by(asked: Asked, address_hash: AddressHash) -> UserId:
+    """Who has no id of the caller's is known by the first address."""
+    channel, (first, *_) = next(iter(asked.addresses.items()))
+    return UserId("~" + address_hash(asked.tenant, channel, first).hex())
 
 
 def _hashed(key: str) -> bytes:

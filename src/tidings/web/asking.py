@@ -1,13 +1,13 @@
 """From a valid body to what the pipeline is asked: names become ids, addresses take their normal form."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from tidings.domain.asked import Asked
+from tidings.domain.asked import Addresses, Asked
 from tidings.domain.catalog import Catalog, Category, Template
 from tidings.domain.errors import Invalid, UnknownCategory, UnknownTemplate
 from tidings.domain.ids import TenantId, UserId
@@ -156,16 +156,20 @@ class Asking:
             raise Invalid("at most a year ahead", pointer="/send_at", code="too_far_ahead")
         return instant.astimezone(UTC) if instant > self._now else self._now
 
-    def _addresses(self, recipient: Recipient, at: str, wanted: Collection[Channel]) -> dict[Channel, str]:
-        """The usable ones; the others are left out. Raises Invalid when neither they nor a user say who is meant."""
+    def _addresses(self, recipient: Recipient, at: str, wanted: Collection[Channel]) -> Addresses:
+        """The usable ones, each once; the others are left out. Raises Invalid when neither they nor a user say who is
+        meant."""
         if recipient.zone is not None:
             zone_named(recipient.zone, f"{at}/zone")
-        found, flaws = dict[Channel, str](), list[Invalid]()
-        for channel, (name, address) in _given(recipient).items():
-            if address is None or channel not in self._channels:
+        found, flaws = Addresses(), list[Invalid]()
+        for channel, name, address in _given(recipient):
+            if channel not in self._channels:
+                continue
+            if usable not in found.get(channel, ()):
+                found[channel] = (*found.get(channel, ()), usable)
                 continue
             try:
-                found[channel] = self._channels[channel].normal(address, pointer=f"{at}/{name}")
+                usable = self._channels[channel].normal(address, pointer=f"{at}/{name}")
             except Invalid as flaw:
                 if channel in wanted:
                     flaws.append(flaw)
@@ -188,14 +192,18 @@ def in_a_year(now: datetime) -> datetime:
         return now.replace(year=now.year + 1, day=28)
 
 
-def _given(recipient: Recipient) -> Mapping[Channel, tuple[str, str | None]]:
-    """For each channel the field of its address, and the address: "whatsapp" defaults to "phone"."""
-    return {
-        Channel.email: ("email", recipient.email),
-        Channel.sms: ("phone", recipient.phone),
-        Channel.whatsapp: ("whatsapp", recipient.whatsapp) if recipient.whatsapp else ("phone", recipient.phone),
-        Channel.push: ("push_tokens/0", recipient.push_tokens[0] if recipient.push_tokens else None),
-    }
+def _given(recipient: Recipient) -> Iterator[tuple[Channel, str, str]]:
+    """Each address with its channel and its field: "whatsapp" defaults to "phone"."""
+    if recipient.email is not None:
+        yield Channel.email, "email", recipient.email
+    if recipient.phone is not None:
+        yield Channel.sms, "phone", recipient.phone
+    if recipient.whatsapp is not None:
+        yield Channel.whatsapp, "whatsapp", recipient.whatsapp
+    elif recipient.phone is not None:
+        yield Channel.whatsapp, "phone", recipient.phone
+    for n, token in enumerate(recipient.push_tokens or ()):
+        yield Channel.push, f"push_tokens/{n}", token
 
 
 def channel_named(name: str, channels: Iterable[Channel], pointer: str = "/channels") -> Channel:

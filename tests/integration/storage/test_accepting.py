@@ -20,7 +20,7 @@ RANDOM = RandomSource()
 
 def asked(two: TwoShards, user: str | None, **more: object) -> Acceptance:
     fields = {
-        "addresses": {Channel.email: "ada@example.com"},
+        "addresses": {Channel.email: ("ada@example.com",)},
         "channels": (Channel.email,),
         "payload": payload(),
         "fingerprint": b"f" * 16,

@@ -52,7 +52,7 @@ class Desk:
         """A delivery to the address, of whoever lives in that shard, in a worker's hands."""
         shard = ShardNumber(shard)
         while True:
-            row = asked(self.two, uuid4().hex, addresses={Channel.email: self.address}, **more)
+            row = asked(self.two, uuid4().hex, addresses={Channel.email: (self.address,)}, **more)
             if self.two.catalog.shard(row.slot) == shard:
                 break
         await accept(self.two, row)
