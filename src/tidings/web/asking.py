@@ -165,14 +165,14 @@ class Asking:
         for channel, name, address in _given(recipient):
             if channel not in self._channels:
                 continue
-            if usable not in found.get(channel, ()):
-                found[channel] = (*found.get(channel, ()), usable)
-                continue
             try:
                 usable = self._channels[channel].normal(address, pointer=f"{at}/{name}")
             except Invalid as flaw:
                 if channel in wanted:
                     flaws.append(flaw)
+                continue
+            if usable not in found.get(channel, ()):
+                found[channel] = (*found.get(channel, ()), usable)
         if recipient.user is None and found.keys().isdisjoint(wanted):
             raise _nobody(flaws, at)
         return found
