@@ -2,8 +2,10 @@
 
 import asyncio
 
+import aiohttp
+
 from tests.acceptance.elsewhere import attempts
-from tests.system import System
+from tests.system import System, until
 
 SHOP = "+15005550006"
 LONG = "Your order has left our house. " * 8  # 248 characters, all of them in GSM-7
@@ -91,3 +93,47 @@ async def test_text_that_is_too_long_is_refused_when_it_comes(system: System):
     status, said, _ = await system.ask("POST", "/notifications", body)
     assert (status, said["errors"][0]["pointer"]) == (422, "/content/text")
     assert "11 segments of GSM-7" in said["errors"][0]["detail"]
+
+
+async def reply(system: System, number: str, body: str) -> None:
+    """Returns once the reply was heard."""
+    async with aiohttp.ClientSession() as session:
+        url, said = f"{system.sandbox_url}/twilio/_replies", {"from": number, "body": body}
+        async with session.post(url, json=said) as answer:
+            assert (answer.status, await answer.json()) == (200, {"answered": [204]})
+
+
+async def test_who_replies_stop_gets_no_more_and_is_back_with_a_start(system: System):
+    number = "+12025550188"
+
+    async def held() -> bool:
+        return (await system.ask("GET", f"/suppressions/sms/{number}"))[0] == 200
+
+    async def free() -> bool:
+        return not await held()
+
+    await system.becomes(await sms(system, {"phone": number}, "Hello"), "delivered")
+    await reply(system, number, "stop")
+    await until(held, 20, "the number to be suppressed")
+    for _ in range(3):  # users of either shard
+        story = await system.becomes(await sms(system, {"phone": number}, "Hello again"), "suppressed")
+        assert [one["reason"] for one in story["deliveries"]] == ["suppressed"]
+    await reply(system, number, "START")
+    await until(free, 20, "the number to be free again")
+    await system.becomes(await sms(system, {"phone": number}, "Welcome back"), "delivered")
+    await system.check()
+
+
+async def test_a_number_that_does_not_exist_is_not_tried_again(system: System):
+    number = "+12025550189"
+    await system.receipts("twilio", share_delivered=0, share_bounced=1)
+    story = await system.becomes(await sms(system, {"phone": number}, "Hello"), "undelivered")
+    assert [one["reason"] for one in story["deliveries"]] == ["30005"]
+    await system.receipts("twilio")
+
+    async def held() -> bool:
+        return (await system.ask("GET", f"/suppressions/sms/{number}"))[0] == 200
+
+    await until(held, 20, "the number to be suppressed")
+    await system.becomes(await sms(system, {"phone": number}, "Hello again"), "suppressed")
+    await system.check()
