@@ -118,6 +118,7 @@ class DoubtSettings(_Group, frozen=True):
 
 class RelaySettings(_Group, frozen=True):
     sweep_s: float
+    figures_s: float
     partitions_ahead_days: int
     keys_empty_batch: int
 

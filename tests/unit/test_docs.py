@@ -22,7 +22,7 @@ from tidings.domain.lanes import DEAD, IN_DOUBT, lane_name, sending_lanes
 from tidings.domain.outcome import Fenced, Refused, Sent, TryLater, TryNext, Unsure
 from tidings.providers.sendgrid_events import STATUSES
 from tidings.providers.wire import _WHY_NOT, NoAnswer, NotSent, Wire
-from tidings.runtime.telemetry import ROWS, Observes
+from tidings.runtime.telemetry import ROWS, Adds, Meters, Observes, Shows
 from tidings.settings import NOT_SETTINGS, _defaults, _flat, env_name
 from tidings.storage.sql import load_statements
 from tidings.web.broad import build_broad
@@ -270,16 +270,23 @@ def emitted() -> frozenset[str]:
     return frozenset(made & {kind.__name__ for kind in ROWS})
 
 
+def described(meter: Meters) -> str:
+    match meter:
+        case Observes(metric=name, text=text):
+            return f"`{name}` |  | {text} (histogram)"
+        case Shows(metric=name, text=text, labels=labels):
+            return f"`{name}` | {', '.join(f'`{label}`' for label in (meter.whose, *labels))} | {text} (gauge)"
+        case Adds(metric=name, text=text, label=label):
+            return f"`{name}_total` | {f'`{label}`' if label else ''} | {text}"
+
+
 def metrics() -> list[str]:
     """The table of metrics as the documentation has to have it."""
     lines, live = ["| metric | labels | counts |", "|---|---|---|"], emitted()
     for event, row in ROWS.items():
         for meter in row.meters:
-            name = meter.metric if isinstance(meter, Observes) else f"{meter.metric}_total"
-            label = "" if isinstance(meter, Observes) or meter.label is None else f"`{meter.label}`"
-            kind = " (histogram)" if isinstance(meter, Observes) else ""
             note = "" if event.__name__ in live else ". *Not emitted yet*"
-            lines.append(f"| `{name}` | {label} | {meter.text}{kind}{note} |")
+            lines.append(f"| {described(meter)}{note} |")
     return lines
 
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from tidings.domain import events
-from tidings.runtime.telemetry import ROWS, Adds, Telemetry, escaped, failure
+from tidings.runtime.telemetry import ROWS, Adds, Observes, Shows, Telemetry, escaped, failure
 
 KINDS = [kind for _, kind in getmembers(events, isclass) if issubclass(kind, events.Event) and kind is not events.Event]
 
@@ -23,6 +23,8 @@ def sample(kind: type[events.Event]) -> events.Event:
         str: "reason",
         tuple[float, ...]: (0.1, 0.2),
         Mapping[str, int]: {"sent": 2, "again": 1},
+        Mapping[tuple[str, str], int]: {("email", "sendgrid"): 2},
+        Mapping[tuple[str, str], float]: {("email", "sendgrid"): 0.5},
     }
     return kind(**{name: values[type_] for name, type_ in get_type_hints(kind).items()})
 
@@ -61,8 +63,8 @@ def test_every_meter_of_an_event_moves(kind):
     before = figures(telemetry)
     telemetry.emit(sample(kind))
     moved = {key[0] for key, value in figures(telemetry).items() if before.get(key) != value}
-    for meter in ROWS[kind].meters:
-        assert f"{meter.metric}_{'total' if isinstance(meter, Adds) else 'count'}" in moved
+    endings = {Adds: "_total", Observes: "_count", Shows: ""}
+    assert {meter.metric + endings[type(meter)] for meter in ROWS[kind].meters} <= moved
 
 
 def test_counts_by_outcome_are_kept_apart():
@@ -73,6 +75,15 @@ def test_counts_by_outcome_are_kept_apart():
     assert found["tidings_settled_total", "sent"] == 10
     assert found["tidings_settled_total", "again"] == 2
     assert found["tidings_settled_by_others_total",] == 4
+
+
+def test_a_gauge_shows_what_each_shard_knew_last_and_forgets_what_is_gone():
+    telemetry, oldest = Telemetry("relay", "error", io.StringIO()), {}
+    by_mail, by_text = ("email", "sendgrid"), ("sms", "twilio")
+    for shard, counts in ((0, {by_mail: 5, by_text: 1}), (1, {by_mail: 2}), (0, {by_mail: 3})):
+        telemetry.emit(events.DoubtsCounted(shard, counts, oldest))
+    found = {key[1:]: value for key, value in figures(telemetry).items() if key[0] == "tidings_in_doubt"}
+    assert found == {(*by_mail, "0"): 3, (*by_mail, "1"): 2}
 
 
 def test_below_its_level_an_event_is_counted_but_not_logged():

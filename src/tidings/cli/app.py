@@ -30,6 +30,8 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "send": "tidings.cli.notifications:send",
         "show": "tidings.cli.notifications:show",
         "dead-letters": "tidings.cli.dead_letters:dead_letters",
+        "doubt": "tidings.cli.doubt:doubt",
+        "suppressions": "tidings.cli.suppressions:suppressions",
         "keys": "tidings.cli.keys:keys",
         "rollouts": "tidings.cli.rollouts:rollouts",
         "bench": "tidings.cli.bench:bench",

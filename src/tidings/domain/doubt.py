@@ -1,6 +1,6 @@
 """What to do about a call that may have gone. Pure."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -10,6 +10,7 @@ from tidings.domain.catalog import DoubtPolicy
 from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import Mark
 from tidings.domain.dispatch import Again, Bury, Finish, Settlement
+from tidings.domain.lanes import Channel
 from tidings.domain.outcome import Outcome, Sent, TryNext, Unsure
 from tidings.domain.retry import ATTEMPTS_USED
 
@@ -27,6 +28,20 @@ class Resolved(msgspec.Struct, frozen=True):
     said: Outcome
     how: How
     duplicate_possible: bool = False
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Calls of one account that are in doubt ``now``: how many, and when the oldest of them was made."""
+
+    channel: Channel
+    account: int
+    count: int
+    oldest_at: datetime
+    now: datetime
+
+    @property
+    def oldest_s(self) -> float:
+        return (self.now - self.oldest_at).total_seconds()
 
 
 class Learnt(msgspec.Struct, frozen=True):
@@ -70,6 +85,17 @@ def resolve(held: Claimed, learnt: Learnt, policy: DoubtPolicy, rules: Doubts) -
     if policy == DoubtPolicy.at_most_once or _expired(held):
         return Resolved(Finish(Mark.unknown, IN_DOUBT), said, "policy")
     return Resolved(_once_more(held, rules), said, "policy", duplicate_possible=True)
+
+
+def joined(found: Iterable[Standing]) -> Sequence[Standing]:
+    """What several shards have found, the oldest first."""
+    by_account = dict[tuple[Channel, int], Standing]()
+    for one in found:
+        known = by_account.get((one.channel, one.account))
+        oldest = min(known or one, one, key=lambda each: each.oldest_at)
+        count = one.count + (known.count if known else 0)
+        by_account[one.channel, one.account] = msgspec.structs.replace(oldest, count=count)
+    return sorted(by_account.values(), key=lambda one: one.oldest_at)
 
 
 def _once_more(held: Claimed, rules: Doubts) -> Again | Bury:

@@ -122,6 +122,14 @@ class DoubtResolved(Event, frozen=True, gc=False):
     how: str
 
 
+class DoubtsCounted(Event, frozen=True, gc=False):
+    """What is in doubt in a shard, by channel and kind of provider: how many, and how long since the oldest call."""
+
+    shard: int
+    counts: Mapping[tuple[str, str], int]
+    oldest_s: Mapping[tuple[str, str], float]
+
+
 class ProviderPaused(Event, frozen=True, gc=False):
     """An account rests: a refused key, no credit, or asked to slow down."""
 

@@ -8,13 +8,14 @@ a line. A row of
 import logging
 import sys
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -45,12 +46,26 @@ class Observes(msgspec.Struct, frozen=True):
     field: str
 
 
+class Shows(msgspec.Struct, frozen=True):
+    """A gauge: the figures of ``field``, a mapping from the values of ``labels``, as ``whose`` last knew them. What it
+    no longer names is no longer shown."""
+
+    metric: str
+    text: str
+    field: str
+    whose: str
+    labels: tuple[str, ...]
+
+
+Meters = Adds | Observes | Shows
+
+
 class Row(msgspec.Struct, frozen=True):
     level: str
-    meters: tuple[Adds | Observes, ...] = ()
+    meters: tuple[Meters, ...] = ()
 
 
-def _row(level: str, *meters: Adds | Observes) -> Row:
+def _row(level: str, *meters: Meters) -> Row:
     return Row(level, meters)
 
 
@@ -95,6 +110,17 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     events.ClaimsGivenBack: _row("info", Adds("tidings_given_back", "Claims returned untouched", "count")),
     events.DoubtOpened: _row("warning", Adds("tidings_doubt_opened", "Sends that may have gone", "count", "reason")),
     events.DoubtResolved: _row("info", Adds("tidings_doubt_resolved", "Doubts resolved, by how", "count", "how")),
+    events.DoubtsCounted: _row(
+        "debug",
+        Shows("tidings_in_doubt", "In doubt now", "counts", "shard", ("channel", "kind")),
+        Shows(
+            "tidings_in_doubt_oldest_seconds",
+            "Since the oldest call in doubt",
+            "oldest_s",
+            "shard",
+            ("channel", "kind"),
+        ),
+    ),
     events.ProviderPaused: _row("warning", Adds("tidings_provider_pauses", "Accounts put to rest", label="code")),
     events.RendererKilled: _row("warning", Adds("tidings_renderer_kills", "Renderers ended", label="reason")),
     events.DeadLettered: _row("warning", Adds("tidings_dead_lettered", "To the dead letters", "count", "reason")),
@@ -147,7 +173,7 @@ class Telemetry:
         root.handlers[:] = [_Capture(self._log)]
         root.setLevel(logging.WARNING)
 
-    def _meter(self, meter: Adds | Observes) -> Meter:
+    def _meter(self, meter: Meters) -> Meter:
         match meter:
             case Observes():
                 return _observing(
@@ -161,6 +187,9 @@ class Telemetry:
 
 def failure(loop: str, error: BaseException) -> events.LoopFailed:
     """A bug as an event: its type and the frames that led to it, without the message, which could hold values."""
+            case Shows():
+                labels = (meter.whose, *meter.labels)
+                return _showing(Gauge(meter.metric, meter.text, labels, registry=self._registry), meter)
     return events.LoopFailed(loop, type(error).__qualname__, _frames(error))
 
 
@@ -204,6 +233,20 @@ def _observing(histogram: Histogram, field: str) -> Meter:
 def _logger(stream: TextIO, least: int) -> Any:
     return structlog.wrap_logger(
         structlog.WriteLogger(stream),
+def _showing(gauge: Gauge, meter: Shows) -> Meter:
+    shown = defaultdict[str, set[tuple[str, ...]]](set)
+
+    def show(event: Any) -> None:
+        whose, figures = str(getattr(event, meter.whose)), getattr(event, meter.field)
+        for gone in shown[whose] - figures.keys():
+            gauge.remove(whose, *gone)
+        for key, figure in figures.items():
+            gauge.labels(whose, *key).set(figure)
+        shown[whose] = set(figures)
+
+    return show
+
+
         processors=[structlog.processors.add_log_level, _stamped, structlog.processors.JSONRenderer(_json)],
         wrapper_class=structlog.make_filtering_bound_logger(least),
     )

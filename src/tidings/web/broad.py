@@ -12,6 +12,7 @@ from tidings.domain.errors import Refusal
 from tidings.web.content import Contents
 from tidings.web.dead_letters import DeadLetters
 from tidings.web.docs import page
+from tidings.web.doubts import Doubts
 from tidings.web.edge import Edge
 from tidings.web.exchange import API, encoded, problem_headers
 from tidings.web.history import History
@@ -62,7 +63,7 @@ def build_broad(edge: Edge) -> FastAPI:
             Exception: _broken,
         },
     )
-    for part in (History, Users, Contents, Routing, Rollouts, Suppressions, Keys, DeadLetters):
+    for part in (History, Users, Contents, Routing, Rollouts, Suppressions, Doubts, Keys, DeadLetters):
         app.include_router(part(edge).routes(), prefix=API)
     app.router.routes.append(Route("/docs", _docs))
     for path in ("/healthz", "/readyz", "/metrics"):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tidings.storage.people import People
     from tidings.storage.queries import Queries
     from tidings.storage.suppressions import SuppressionStore
+    from tidings.storage.doubts import DoubtFigures
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -58,6 +59,7 @@ class Edge:
     kinds: Mapping[str, Channel]
     channels: Mapping[Channel, "Plugin"]
     check_account: Callable[[Account], str | None]
+    doubts: "DoubtFigures"
     check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
     reload: Callable[[], Awaitable[None]]
     clock: Clock

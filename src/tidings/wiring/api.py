@@ -15,6 +15,7 @@ from tidings.storage.accepting import AcceptStore
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.people import People
 from tidings.storage.queries import Queries
+from tidings.storage.doubts import DoubtFigures
 from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import FEW_OF_MANY, ONE_PLAN, Shards
 from tidings.storage.suppressions import SuppressionStore
@@ -62,6 +63,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         dispatches=DispatchStore(plain, plain, settings.worker.lease_s, settings.worker.send_reserve_s),
         queries=Queries(plain, core.catalog),
         people=People(plain, core.catalog, core.address_hash),
+        doubts=DoubtFigures(plain),
         control=core.control,
         providers=core.providers,
         kinds={name: kind.channel for name, kind in providers.KINDS.items()},

@@ -10,6 +10,7 @@ from tidings.runtime.relay import Relay
 from tidings.runtime.telemetry import adapter_fault
 from tidings.storage.accepting import AcceptStore
 from tidings.storage.dispatches import DispatchStore
+from tidings.storage.doubts import DoubtFigures
 from tidings.storage.migrate import make_partitions
 from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID, Shards
@@ -44,9 +45,12 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
         empty_keys=keys.empty_keys,
         make_partitions=partial(make_partitions, plain),
         spread=SuppressionStore(plain).spread,
+        in_doubt=DoubtFigures(quick).standing,
+        catalogs=core.catalog,
         clock=core.clock,
         emit=core.emit,
         keys_batch=settings.relay.keys_empty_batch,
         ahead_days=settings.relay.partitions_ahead_days,
+        figures_s=settings.relay.figures_s,
     )
     return Relay(doubt, sweep, core.hints, quick.numbers, core.emit, settings.relay.sweep_s), quick
