@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
-
 import msgspec
+
 from tidings.domain import ids
 from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import State
@@ -46,8 +46,8 @@ class DispatchStore:
         self._lease_s = lease_s
         self._reserve_s = reserve_s
         self._sql = load_statements("dispatch")
-
         self._tokens = PushTokens()
+
     async def claim(self, shard: ShardNumber, limits: Mapping[Lane, int], token: int) -> Sequence[Claimed]:
         async with self._quick.connection(shard) as connection:
             held = await connection.fetch(self._sql["claim"], list(limits), list(limits.values()), self._lease_s, token)
@@ -63,7 +63,6 @@ class DispatchStore:
                 claimed += await self._fanned_out(connection, shared, kept, token)
         return sorted(claimed, key=lambda one: (one.lane % 10, one.id))
 
-    async def mark(
     async def _fanned_out(
         self,
         connection: PoolConnection,
@@ -77,6 +76,7 @@ class DispatchStore:
         claimed = [_claimed(held[row["id"]], row, token) for row in loaded]
         return [msgspec.structs.replace(one, siblings=siblings.get(one.id, 0)) for one in claimed]
 
+    async def mark(
         self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int], providers: Sequence[int]
     ) -> Sequence[Marked]:
         rows = await self._durable.fetch(shard, self._sql["mark"], ids_, tokens, providers, self._reserve_s)
@@ -92,7 +92,6 @@ class DispatchStore:
             raise Unavailable(f"shard {shard}: {type(fault).__name__}") from fault
         return [row["id"] for row in done]
 
-    async def look_again(
     async def _settled(self, connection: PoolConnection, rows: Sequence[Settled]) -> Sequence[asyncpg.Record]:
         values = (*ids.bounds([row.id for row in rows]), *_columns(rows))
         dead = [row.id for row in rows if isinstance(row.said, Refused) and row.said.gone == Gone.unregistered]
@@ -103,6 +102,7 @@ class DispatchStore:
             await self._tokens.forget(connection, dead)
         return done
 
+    async def look_again(
         self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]
     ) -> None:
         await self._quick.fetch(shard, self._sql["hand_back_doubt"], ids_, tokens, after_s)
