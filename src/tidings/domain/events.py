@@ -151,6 +151,13 @@ class DeadLettered(Event, frozen=True, gc=False):
     reason: str
 
 
+class DeadLettersDecided(Event, frozen=True, gc=False):
+    """A person decided on dead letters. ``how``: edited, replayed or discarded."""
+
+    count: int
+    how: str
+
+
 class ReceiptsFiled(Event, frozen=True, gc=False):
     """``repeated`` were known already; ``unknown`` named no delivery of ours."""
 

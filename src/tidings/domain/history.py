@@ -143,6 +143,9 @@ def _of_delivery(delivery: PastDelivery) -> Iterator[Moment]:
         what = receipt.engagement or f"receipt: {receipt.kind}"
         why, provider = receipt.reason, receipt.provider
         yield Moment(receipt.received_at, what, delivery.id, delivery.channel, why, provider=provider)
+    for note in delivery.notes:
+        by = f"by the key {note.by}" if note.by else None
+        yield Moment(note.at, note.what, delivery.id, delivery.channel, note.why, by)
     at, what = _where_it_stands(delivery)
     if at is not None:
         yield Moment(at, what, delivery.id, delivery.channel, delivery.reason, delivery.detail)

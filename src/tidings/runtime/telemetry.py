@@ -124,6 +124,9 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     events.ProviderPaused: _row("warning", Adds("tidings_provider_pauses", "Accounts put to rest", label="code")),
     events.RendererKilled: _row("warning", Adds("tidings_renderer_kills", "Renderers ended", label="reason")),
     events.DeadLettered: _row("warning", Adds("tidings_dead_lettered", "To the dead letters", "count", "reason")),
+    events.DeadLettersDecided: _row(
+        "info", Adds("tidings_dead_letters_decided", "Dead letters on which a person decided, by how", "count", "how")
+    ),
     events.ReceiptsFiled: _row(
         "debug",
         Adds("tidings_receipts", "Receipts filed", "new"),

@@ -1,4 +1,5 @@
-"""The hot rows: claimed, marked, settled. The only writer of ``dispatch`` after the accept, and of ``attempt``."""
+"""The hot rows: claimed, marked, settled. The only writer of ``dispatch`` from the accept to the end or the dead
+letters, and of ``attempt``."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -109,15 +110,6 @@ class DispatchStore:
 
     async def give_back(self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int]) -> None:
         await self._quick.fetch(shard, self._sql["give_back"], ids_, tokens)
-
-    async def replay(self, shard: ShardNumber, ids_: Sequence[DeliveryId]) -> Sequence[DeliveryId]:
-        """Dead letters back to their lanes, with a fresh schedule."""
-        return [row["id"] for row in await self._durable.fetch(shard, self._sql["replay"], ids_)]
-
-    async def discard(self, shard: ShardNumber, ids_: Sequence[DeliveryId], reason: str | None) -> Sequence[DeliveryId]:
-        """Dead letters given up for good."""
-        rows = await self._durable.fetch(shard, self._sql["discard"], ids_, *ids.bounds(ids_), reason)
-        return [row["id"] for row in rows]
 
     async def cancel(self, shard: ShardNumber, id_: NotificationId, tenant: TenantId) -> Sequence[DeliveryId]:
         """What had not left, and now never will. Asked until nothing is left: a push that was fanned out meanwhile has

@@ -1,10 +1,9 @@
-"""Plain reading for the API: one notification, history, the dead letters. Every statement is bound to a tenant."""
+"""Plain reading for the API: one notification, history. Every statement is bound to a tenant."""
 
 import asyncio
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from itertools import islice
 from operator import attrgetter
 from typing import Any, Final
@@ -15,7 +14,7 @@ import msgspec
 
 from tidings.domain import ids
 from tidings.domain.delivery import Mark, State, status_of
-from tidings.domain.history import Page, PastAttempt, PastDelivery, PastNotification, PastReceipt
+from tidings.domain.history import Note, Page, PastAttempt, PastDelivery, PastNotification, PastReceipt
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId, UserId
 from tidings.domain.lanes import Channel
 from tidings.domain.notification import Payload
@@ -26,17 +25,7 @@ from tidings.storage.sql import load_statements
 
 _ATTEMPT: Final = PastAttempt.__struct_fields__
 _payload: Final = msgspec.json.Decoder(Payload)
-
-
-class DeadReason(msgspec.Struct, frozen=True):
-    """Dead letters that have their reason in common; ``latest`` is one of them to look at."""
-
-    reason: str
-    channel: Channel
-    count: int
-    first_at: datetime
-    last_at: datetime
-    latest: DeliveryId
+_notes: Final = msgspec.json.Decoder(tuple[Note, ...])
 
 
 class Queries:
@@ -89,32 +78,6 @@ class Queries:
         else:
             rows = await self._fetch(shard, "by_reference", *_bounds(tenant, page), reference)
         return await self._summaries(shard, tenant, rows)
-
-    async def dead_reasons(self, tenant: TenantId) -> Sequence[DeadReason]:
-        """The dead letters by reason and channel, the most frequent first."""
-        found = await asyncio.gather(
-            *(self._fetch(shard, "dead_reasons", tenant) for shard in self._shards.numbers)
-        )  # fmt: skip
-        merged = dict[tuple[str, int], DeadReason]()
-        for row in (row for rows in found for row in rows):
-            key = (row["reason"], row["channel"])
-            merged[key] = _joined(merged.get(key), _reason(row))
-        return sorted(merged.values(), key=lambda one: (-one.count, one.reason))
-
-    async def dead_letter(self, tenant: TenantId, id_: DeliveryId) -> PastNotification | None:
-        """The whole notification of a dead letter, None for what is none or another tenant's."""
-        rows = await self._fetch(self._shard_of(id_), "dead_letter", id_, tenant)
-        return await self.notification(tenant, rows[0]["notification_id"]) if rows else None
-
-    async def dead(
-        self, shard: ShardNumber, tenant: TenantId, reason: str | None, only: Sequence[UUID] | None, limit: int
-    ) -> Sequence[DeliveryId]:
-        """The tenant's dead letters of one shard, the oldest first."""
-        return [row["id"] for row in await self._fetch(shard, "dead", tenant, reason, only, limit)]
-
-    @property
-    def shards(self) -> Sequence[ShardNumber]:
-        return self._shards.numbers
 
     def _shard_of(self, id_: UUID) -> ShardNumber:
         return self._catalogs().shard(ids.slot_in(id_))
@@ -198,6 +161,7 @@ def _delivery(row: asyncpg.Record) -> PastDelivery:
         duplicate_possible=row["duplicate_possible"],
         due_at=row["due_at"] if mark == Mark.pending else None,
         finished_at=row["finished_at"],
+        notes=_notes.decode(row["notes"]) if row["notes"] else (),
     )
 
 
@@ -215,18 +179,3 @@ def _receipt(row: asyncpg.Record) -> PastReceipt:
         occurred_at=row["occurred_at"],
         received_at=row["received_at"],
     )
-
-
-def _reason(row: asyncpg.Record) -> DeadReason:
-    return DeadReason(
-        row["reason"], Channel(row["channel"]), row["count"], row["first_at"], row["last_at"], row["latest"]
-    )  # fmt: skip
-
-
-def _joined(one: DeadReason | None, other: DeadReason) -> DeadReason:
-    if one is None:
-        return other
-    latest = max(one, other, key=lambda one: one.last_at)
-    return msgspec.structs.replace(
-        latest, count=one.count + other.count, first_at=min(one.first_at, other.first_at)
-    )  # fmt: skip

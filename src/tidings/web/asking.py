@@ -45,7 +45,8 @@ class Asking:
         category = self._category(request, template)
         channels = self._wanted(request, category)
         if request.content is not None:
-            self._check_content(request.content, channels)
+            for channel in channels:
+                check_content(self._channels[channel], request.content)
         return Asked(
             tenant=self._tenant,
             user=None,
@@ -103,13 +104,6 @@ class Asking:
         if not served:
             raise Invalid("none of the category's channels is served here", pointer="/category", code="unknown_channel")
         return served
-
-    def _check_content(self, content: Content, channels: Iterable[Channel]) -> None:
-        for channel in channels:
-            try:
-                self._channels[channel].check(content)
-            except Invalid as fault:
-                raise Invalid(fault.detail, pointer=f"/content{fault.pointer or ''}", code=fault.code) from fault
 
     def _reply_to(self, request: NotificationRequest | BatchItem) -> str | None:
         email = self._channels.get(Channel.email)
@@ -182,6 +176,14 @@ def _nobody(flaws: Sequence[Invalid], at: str) -> Invalid:
     if flaws:
         return Invalid(flaws[0].detail, pointer=flaws[0].pointer or at, code=NO_ADDRESS)
     return Invalid("name a user, or an address for one of the channels", pointer=at, code=NO_ADDRESS)
+
+
+def check_content(rules: "Plugin", content: Content) -> None:
+    """Raises Invalid under ``/content`` for what its channel cannot send."""
+    try:
+        rules.check(content)
+    except Invalid as fault:
+        raise Invalid(fault.detail, pointer=f"/content{fault.pointer or ''}", code=fault.code) from fault
 
 
 def in_a_year(now: datetime) -> datetime:

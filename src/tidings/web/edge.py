@@ -10,7 +10,7 @@ from tidings.domain.catalog import Account
 from tidings.domain.lanes import Channel
 from tidings.domain.plan import AddressHash
 from tidings.domain.template import Fault, TemplateSource
-from tidings.ports import Catalogs, Clock, Emit, Providers
+from tidings.ports import Catalogs, Clock, Emit, Providers, Renderer
 
 if TYPE_CHECKING:
     from tidings.channels.base import Plugin
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tidings.pipeline.receipts import FileReceipts
     from tidings.runtime.ops import Ops
     from tidings.storage.control import Control
+    from tidings.storage.dead_letters import DeadLetterStore
     from tidings.storage.dispatches import DispatchStore
     from tidings.storage.people import People
     from tidings.storage.queries import Queries
@@ -50,6 +51,7 @@ class Edge:
     accept: "Accept"
     file_receipts: "FileReceipts"
     dispatches: "DispatchStore"
+    dead_letters: "DeadLetterStore"
     queries: "Queries"
     people: "People"
     suppressions: "SuppressionStore"
@@ -61,6 +63,7 @@ class Edge:
     check_account: Callable[[Account], str | None]
     doubts: "DoubtFigures"
     check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
+    renderer: Renderer
     reload: Callable[[], Awaitable[None]]
     clock: Clock
     public_url: str

@@ -12,12 +12,13 @@ from tidings.runtime.ops import Ops
 from tidings.runtime.telemetry import failure
 from tidings.settings import ApiSettings
 from tidings.storage.accepting import AcceptStore
+from tidings.storage.dead_letters import DeadLetterStore
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.people import People
 from tidings.storage.queries import Queries
 from tidings.storage.doubts import DoubtFigures
 from tidings.storage.receipts import ReceiptStore
-from tidings.storage.shards import FEW_OF_MANY, ONE_PLAN, Shards
+from tidings.storage.shards import BY_ID, FEW_OF_MANY, ONE_PLAN, Shards
 from tidings.storage.suppressions import SuppressionStore
 from tidings.web.app import build_app
 from tidings.web.edge import Edge, Limits
@@ -46,6 +47,8 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         limits=AcceptLimits(settings.api.flush_max, side_by_side, settings.api.deadline_s),
         reach=core.reach,
     )
+    renderer = renderer_of(core)
+    letters = await core.shards(2, durability.accept, {**BY_ID, "statement_timeout": "10s"})
     edge = Edge(
         catalogs=core.catalog,
         accept=accept,
@@ -61,6 +64,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         suppressions=suppressions,
         address_hash=core.address_hash,
         dispatches=DispatchStore(plain, plain, settings.worker.lease_s, settings.worker.send_reserve_s),
+        dead_letters=DeadLetterStore(letters, core.catalog),
         queries=Queries(plain, core.catalog),
         people=People(plain, core.catalog, core.address_hash),
         doubts=DoubtFigures(plain),
@@ -69,7 +73,8 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         kinds={name: kind.channel for name, kind in providers.KINDS.items()},
         channels=core.channels,
         check_account=partial(flaw_of, settings, core.catalog),
-        check_template=renderer_of(core).check,
+        check_template=renderer.check,
+        renderer=renderer,
         reload=core.catalog.load,
         clock=core.clock,
         public_url=settings.public_url,

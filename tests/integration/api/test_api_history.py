@@ -199,7 +199,7 @@ async def test_dead_letters_are_grouped_replayed_and_discarded(api: Api):
     assert (told["reason"], told["detail"], told["notification"]["id"]) == ("template_error", "line 3", first)
     assert (await api.call("GET", letter, key=api.other)).status == 404
     dry = await api.call("POST", "/api/v1/dead-letters/replay", {"ids": [delivery], "dry_run": True})
-    assert dry.body == {"ids": [delivery], "more": False}
+    assert (dry.body["ids"], dry.body["more"]) == ([delivery], False)
     assert (await story_of(api, first))["status"] == "dead"
     assert (await api.call("POST", "/api/v1/dead-letters/replay", {"ids": [delivery]})).body["ids"] == [delivery]
     assert (await story_of(api, first))["status"] == "queued"

@@ -13,12 +13,14 @@ import msgspec
 
 from tests.property.shard_model import LEASE_S, RESERVE_S, ShardModel
 from tidings.domain.catalog import Account
+from tidings.domain.dead_letters import Back
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Dispatch
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, Slot, TenantId, bounds, compose
 from tidings.domain.lanes import Channel, Lane
 from tidings.domain.outcome import Receipt
 from tidings.ports import Filed, Marked, Settled
+from tidings.storage.dead_letters import DeadLetterStore
 from tidings.storage.dispatches import OUTCOME_NAMES, DispatchStore
 from tidings.storage.migrate import make_partitions, migrate
 from tidings.storage.receipts import ReceiptStore
@@ -70,12 +72,20 @@ def picture_of(model: ShardModel) -> Picture:
     }
 
 
+class OneShard:
+    """As much of a catalog as finds the one shard there is."""
+
+    def shard(self, _: Slot) -> ShardNumber:
+        return SHARD
+
+
 class ModelShard:
     """Plays the same calls as ``ShardModel``."""
 
     def __init__(self, by_id: Shards, one_plan: Shards) -> None:
         self.shards = one_plan
         self.dispatches = DispatchStore(by_id, by_id, LEASE_S, RESERVE_S)
+        self.dead_letters = DeadLetterStore(by_id, OneShard)
         self.receipts = ReceiptStore(one_plan, lambda *_: b"hash")
 
     @classmethod
@@ -131,10 +141,12 @@ class ModelShard:
         return [id_ for few in cancelled for id_ in few]
 
     async def replay(self, ids: Sequence[DeliveryId]) -> list[DeliveryId]:
-        return list(await self.dispatches.replay(SHARD, ids))
+        back = await self.dead_letters.replay(TENANT, [Back(id_) for id_ in ids], "a key")
+        return [id_ for id_ in ids if id_ in back]
 
     async def discard(self, ids: Sequence[DeliveryId]) -> list[DeliveryId]:
-        return list(await self.dispatches.discard(SHARD, ids, None))
+        gone = await self.dead_letters.discard(TENANT, ids, None, "a key")
+        return [id_ for id_ in ids if id_ in gone]
 
     async def wait(self, ids: Sequence[DeliveryId], waits_s: Sequence[float]) -> None:
         await self.shards.fetch(SHARD, WAIT, ids, waits_s)

@@ -7,12 +7,14 @@ import pytest_asyncio
 
 from tests.integration.shards import TwoShards
 from tests.integration.storage.test_accepting import accept, asked
+from tidings.domain.dead_letters import Back
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Again, Bury, Doubt, Finish
 from tidings.domain.events import DoubtOpened
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Class, lane_of
 from tidings.domain.outcome import Sent, TryNext, Unsure
 from tidings.ports import Settled
+from tidings.storage.dead_letters import DeadLetterStore
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.shards import BY_ID, Shards
 
@@ -233,8 +235,9 @@ async def test_dead_letters_keep_their_reason_and_can_be_replayed_or_discarded(b
         "name is undefined",
     )
     assert await bench.claim(8) == []
-    assert await bench.store.replay(bench.shard, [one.id]) == [one.id]
-    assert await bench.store.discard(bench.shard, [one.id, other.id], "obsolete") == [other.id]
+    letters, tenant = DeadLetterStore(bench.shards, lambda: bench.two.catalog), bench.two.tenant
+    assert await letters.replay(tenant, [Back(one.id)], "a key") == {one.id}
+    assert await letters.discard(tenant, [one.id, other.id], "obsolete", "a key") == {other.id}
     assert [held.id for held in await bench.claim(9)] == [one.id]
     assert (await bench.delivery(other.id))["status"] == Mark.dead
 

@@ -27,9 +27,10 @@ RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.
 
 -- name: load
 -- All that deciding and sending need of what was just claimed. A statement of its own, because only now the bounds of
--- the ids are known, and without them it would open every partition.
-SELECT v.id, v.notification_id, v.tenant, v.channel, v.duplicate_possible, n.slot, n.user_id, n.category, n.template_version, n.sender,
-       n.payload, n.created_at, n.expires_at, u.preferences, u.zone, u.locale,
+-- the ids are known, and without them it would open every partition. What a person edited goes before what was asked.
+SELECT v.id, v.notification_id, v.tenant, v.channel, v.duplicate_possible, n.slot, n.user_id, n.category, n.sender,
+       n.created_at, n.expires_at, u.preferences, u.zone, u.locale, coalesce(v.payload, n.payload) AS payload,
+       CASE WHEN v.payload IS NULL THEN n.template_version ELSE v.template_version END AS template_version,
        coalesce(v.address, a.value) AS address, coalesce(v.address_hash, a.hash) AS address_hash,
        (SELECT array_agg(s.reason) FROM suppression s
         WHERE s.slot = -1 AND s.tenant = n.tenant AND s.channel = v.channel
@@ -150,23 +151,6 @@ UPDATE dispatch d
 SET token = 0, due_at = now() + held.after_s * interval '1 second'
 FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS held(id, token, after_s)
 WHERE d.id = held.id AND d.token = held.token AND d.state = 3;
-
--- name: replay
-UPDATE dispatch
-SET state = 0, lane = home, due_at = now(), token = 0, claims = 0, spent = 0, tried = NULL, hinted = false, reason = NULL, detail = NULL
-WHERE id = ANY($1::uuid[]) AND state = 4
-RETURNING id;
-
--- name: discard
--- Like every end of the work: after a try that may have gone and was repeated, what is left is unknown (5).
-WITH gone AS (DELETE FROM dispatch WHERE id = ANY($1::uuid[]) AND state = 4 RETURNING id, reason),
-     done AS (
-         UPDATE delivery v
-         SET status = greatest(v.status, CASE WHEN v.duplicate_possible THEN 5 ELSE 44 END),
-             reason = coalesce($4, gone.reason), finished_at = now()
-         FROM gone WHERE v.id = gone.id AND v.id BETWEEN $2 AND $3
-     )
-SELECT id FROM gone;
 
 -- name: cancel
 -- What has not been marked has not left: its dispatch goes, and a worker that holds it can no longer mark it.

@@ -30,7 +30,7 @@ ORDER BY id DESC LIMIT $5;
 -- next look may lie behind the expiry; what callers see never does. A dead letter's is the time of its burial.
 SELECT v.id, v.notification_id, v.channel, v.address, v.status, v.duplicate_possible, v.finished_at, n.send_at,
        d.state, CASE WHEN d.state < 4 THEN least(d.due_at, n.expires_at) ELSE d.due_at END AS due_at, d.detail,
-       coalesce(v.reason, d.reason) AS reason, now() AS now
+       coalesce(v.reason, d.reason) AS reason, v.notes, now() AS now
 FROM unnest($1::uuid[], $5::uuid[], $6::uuid[]) AS wanted(id, lowest, highest)
 JOIN notification n ON n.id = wanted.id AND n.id BETWEEN $3 AND $4
 JOIN delivery v ON v.id BETWEEN wanted.lowest AND wanted.highest AND v.notification_id = wanted.id
@@ -45,23 +45,3 @@ FROM attempt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND 
 -- name: receipts
 SELECT delivery_id, n, provider, kind, status, reason, engagement, occurred_at, received_at
 FROM receipt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3 ORDER BY delivery_id, received_at;
-
--- name: dead_reasons
-SELECT coalesce(d.reason, '') AS reason, v.channel, count(*) AS count, min(d.due_at) AS first_at, max(d.due_at) AS last_at,
-       (array_agg(d.id ORDER BY d.due_at DESC))[1] AS latest
-FROM dispatch d JOIN delivery v ON v.id = d.id
-WHERE d.lane = 3 AND d.state = 4 AND v.tenant = $1
-GROUP BY 1, 2;
-
--- name: dead_letter
-SELECT v.notification_id
-FROM dispatch d JOIN delivery v ON v.id = d.id
-WHERE d.id = $1 AND v.id = $1 AND d.lane = 3 AND d.state = 4 AND v.tenant = $2;
-
--- name: dead
--- The oldest first.
-SELECT d.id
-FROM dispatch d JOIN delivery v ON v.id = d.id
-WHERE d.lane = 3 AND d.state = 4 AND v.tenant = $1
-  AND ($2::text IS NULL OR coalesce(d.reason, '') = $2) AND ($3::uuid[] IS NULL OR d.id = ANY($3::uuid[]))
-ORDER BY d.due_at LIMIT $4;
