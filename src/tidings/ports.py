@@ -227,9 +227,9 @@ class Callbacks(Protocol):
         """Removes what was to be told to those that are disabled, or gone for a day; returns how many."""
         ...
 
-    async def listen(self, shard: ShardNumber, rows: Sequence[Listener]) -> None:
-        """From now on changes of status make callbacks for these, and for no others."""
-        ...
+
+Listen = Callable[[ShardNumber, Sequence[Listener]], Awaitable[None]]
+"""From then on changes of status make callbacks for these, and for no others. Raises ``errors.Unavailable``."""
 
 
 class Failing(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "suppressions": "tidings.cli.suppressions:suppressions",
         "keys": "tidings.cli.keys:keys",
         "rollouts": "tidings.cli.rollouts:rollouts",
+        "webhooks": "tidings.cli.webhooks:webhooks",
         "bench": "tidings.cli.bench:bench",
         "drill": "tidings.cli.drill:drill",
         "ledger": "tidings.cli.bench:ledger",

@@ -61,6 +61,16 @@ class Webhook(msgspec.Struct, frozen=True):
         return self.disabled_at is None
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """What a webhook shall be. ``rotate``: it gets a new secret, and the old one counts until ``old_until``."""
+
+    url: str
+    events: Sequence[str]
+    enabled: bool
+    rotate: bool
+    old_until: datetime
+
+
 class Listener(msgspec.Struct, frozen=True, gc=False):
     """What a shard has to know of a webhook: the bit of each status that it wants to hear of."""
 

@@ -173,6 +173,26 @@ class ReceiptForged(Event, frozen=True, gc=False):
     provider: int
 
 
+class CallbacksPosted(Event, frozen=True, gc=False):
+    """Calls to callers' systems: ``told``, or why not."""
+
+    outcomes: Mapping[str, int]
+
+
+class CallbacksDropped(Event, frozen=True, gc=False):
+    """What nobody will be told: ``tries_used``, or ``no_receiver`` where the webhook is disabled or deleted."""
+
+    count: int
+    why: str
+
+
+class WebhookDisabled(Event, frozen=True, gc=False):
+    """A caller's system is no longer called: it is ``gone``, or was ``failing`` for too long."""
+
+    webhook: int
+    why: str
+
+
 class SweepDone(Event, frozen=True, gc=False):
     """One periodic pass: ``sweep`` names it, ``rows`` is what it changed."""
 

@@ -1,4 +1,5 @@
-"""The relay: doubts, and the passes that keep the tables in shape. Several may run; each pass is harmless twice."""
+"""The relay: doubts, what callers' systems are told, and the passes that keep the tables in shape. Several may run:
+each pass is harmless twice."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,14 +10,16 @@ from tidings.domain.errors import Unavailable
 from tidings.domain.events import StorageAway
 from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import IN_DOUBT
+from tidings.pipeline.callbacks import TellCallers
 from tidings.pipeline.doubt import ResolveDoubt
 from tidings.pipeline.sweep import Sweep
 from tidings.ports import Emit, Hints
 from tidings.runtime.telemetry import failure
 
 _AGAIN_S: Final = 0.5
+_LOOK_S: Final = 2.0
 
-Round = Callable[[], Awaitable[bool]]
+Round = Callable[[], Awaitable[bool | None]]
 
 
 @dataclass
@@ -25,6 +28,7 @@ class Relay:
 
     doubt: ResolveDoubt
     sweep: Sweep
+    callers: TellCallers
     hints: Hints
     shards: Sequence[ShardNumber]
     emit: Emit
@@ -33,16 +37,29 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         loops = [asyncio.create_task(self._resolve(shard)) for shard in self.shards]
         loops += [asyncio.create_task(self._sweep(shard)) for shard in self.shards]
+        loops += [asyncio.create_task(self._tell(shard)) for shard in self.shards]
+        loops += [asyncio.create_task(self._look())]
         await stop.wait()
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
         await self.doubt.settle.drain()
+        await self.callers.drain()
 
     async def _resolve(self, shard: ShardNumber) -> None:
         while True:
             if not await self._tried("doubt", lambda: self.doubt.round(shard)):
                 await self.hints.wait(shard, [IN_DOUBT], self.sweep_s)
+
+    async def _tell(self, shard: ShardNumber) -> None:
+        while True:
+            await self._tried("callbacks", lambda: self.callers.round(shard))
+            await self.callers.rest(shard)
+
+    async def _look(self) -> None:
+        while True:
+            await self._tried("webhooks", self.callers.receivers.look)
+            await asyncio.sleep(_LOOK_S)
 
     async def _sweep(self, shard: ShardNumber) -> None:
         while True:
@@ -51,7 +68,7 @@ class Relay:
 
     async def _tried(self, loop: str, round_: Round) -> bool:
         try:
-            return await round_()
+            return bool(await round_())
         except Unavailable:
             self.emit(StorageAway(loop))
         except Exception as fault:  # the top of a loop: the next round finds the same rows

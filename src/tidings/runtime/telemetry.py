@@ -134,6 +134,15 @@ ROWS: Final[Mapping[type[Event], Row]] = {
         Adds("tidings_receipts_unknown", "Receipts that name no delivery of ours", "unknown"),
     ),
     events.ReceiptForged: _row("warning", Adds("tidings_receipts_forged", "Receipt calls with a wrong signature")),
+    events.CallbacksPosted: _row(
+        "debug", Adds("tidings_callbacks", "Calls to callers' systems, by what came of them", "outcomes", "outcome")
+    ),
+    events.CallbacksDropped: _row(
+        "warning", Adds("tidings_callbacks_dropped", "Callbacks that nobody will be told", "count", "why")
+    ),
+    events.WebhookDisabled: _row(
+        "warning", Adds("tidings_webhooks_disabled", "Webhooks that are no longer called", label="why")
+    ),
     events.SweepDone: _row(
         "debug",
         Adds("tidings_swept_rows", "Rows changed by a periodic pass", "rows", "sweep"),

@@ -1,5 +1,7 @@
-"""What callers' systems are still to be told. The only writer of ``listener``, and of ``callback`` once it is there."""
+"""What callers' systems are still to be told. The only writers of ``callback`` once it is there, and of
+``listener``."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -59,9 +61,22 @@ class CallbackStore:
         async with self._plain.connection(shard) as connection:
             return int((await connection.execute(self._sql["drop"], *columns)).split()[-1])
 
+
+class ListenerStore:
+    """Which changes of status make callbacks, and for whom."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+        self._sql: Mapping[str, str] = load_statements("callbacks")
+
+    async def everywhere(self, rows: Sequence[Listener]) -> None:
+        """In every shard on return."""
+        await asyncio.gather(*(self.listen(shard, rows) for shard in self._shards.numbers))
+
     async def listen(self, shard: ShardNumber, rows: Sequence[Listener]) -> None:
+        """Implements ``ports.Listen``."""
         columns = [row.tenant for row in rows], [row.webhook for row in rows], [row.events for row in rows]
-        await self._plain.fetch(shard, self._sql["listen"], *columns)
+        await self._shards.fetch(shard, self._sql["listen"], *columns)
 
 
 def _age(row: asyncpg.Record) -> tuple[datetime, UUID]:

@@ -9,8 +9,8 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from tidings.domain.callback import SECRET_BYTES, Signing, Webhook, secret_of
-from tidings.domain.errors import Unavailable
+from tidings.domain.callback import SECRET_BYTES, Signing, Wanted, Webhook, secret_of
+from tidings.domain.errors import Invalid, Unavailable
 from tidings.domain.ids import TenantId
 from tidings.ports import Failing
 from tidings.storage.secrets import Secrets
@@ -19,20 +19,6 @@ from tidings.storage.sql import load_statements
 
 MOST: Final = 16
 """Webhooks of one tenant: each of them multiplies what a change of status writes."""
-
-
-class TooMany(Exception):
-    """The tenant has as many webhooks as it may have."""
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """What a webhook shall be. ``rotate``: it gets a new secret, and the old one counts until ``old_until``."""
-
-    url: str
-    events: Sequence[str]
-    enabled: bool
-    rotate: bool
-    old_until: datetime
 
 
 class Webhooks:
@@ -44,12 +30,12 @@ class Webhooks:
         self._sql: Mapping[str, str] = load_statements("webhooks")
 
     async def put(self, tenant: TenantId, name: str, wanted: Wanted) -> str | None:
-        """The secret, where it is a new one: shown this once. Raises TooMany."""
+        """The secret, where it is a new one: shown this once. Raises Invalid for one too many."""
         async with self._connection() as connection, connection.transaction():
             await connection.fetch(self._sql["lock"], tenant)
             known = {row["name"]: row["secrets"] for row in await connection.fetch(self._sql["find"], tenant)}
             if name not in known and len(known) >= MOST:
-                raise TooMany
+                raise Invalid(f"a tenant has at most {MOST} webhooks", pointer="/name")
             old = opened(self._vault, tenant, name, known[name]) if name in known else ()
             fresh = secret_of(secrets.token_bytes(SECRET_BYTES)) if wanted.rotate or not old else None
             signing = _rotated(old, fresh, wanted.old_until) if fresh else old

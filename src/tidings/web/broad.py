@@ -24,6 +24,7 @@ from tidings.web.rollouts import Rollouts
 from tidings.web.routing import Routing
 from tidings.web.suppressions import Suppressions
 from tidings.web.validation import field_errors, no_body, no_such_id
+from tidings.web.webhooks import Webhooks
 
 _DESCRIPTION: Final = (
     "Says whom to tell what; answers what became of it, and why. Every call needs `Authorization: Bearer td_live_…`; "
@@ -63,7 +64,7 @@ def build_broad(edge: Edge) -> FastAPI:
             Exception: _broken,
         },
     )
-    for part in (History, Users, Contents, Routing, Rollouts, Suppressions, Doubts, Keys, DeadLetters):
+    for part in (History, Users, Contents, Routing, Rollouts, Suppressions, Doubts, Webhooks, Keys, DeadLetters):
         app.include_router(part(edge).routes(), prefix=API)
     app.router.routes.append(Route("/docs", _docs))
     for path in ("/healthz", "/readyz", "/metrics"):

@@ -1,16 +1,18 @@
 """What the edge is handed: all that it needs of the rest of the system, made in ``wiring``."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from tidings.domain.callback import Listener
 from tidings.domain.catalog import Account
+from tidings.domain.egress import Egress
 from tidings.domain.lanes import Channel
 from tidings.domain.plan import AddressHash
 from tidings.domain.template import Fault, TemplateSource
-from tidings.ports import Catalogs, Clock, Emit, Providers, Renderer
+from tidings.ports import Catalogs, Clock, Emit, Post, Providers, Renderer
 
 if TYPE_CHECKING:
     from tidings.channels.base import Plugin
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from tidings.storage.people import People
     from tidings.storage.queries import Queries
     from tidings.storage.suppressions import SuppressionStore
-    from tidings.storage.doubts import DoubtFigures
+    from tidings.storage.webhooks import Webhooks
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -45,7 +47,8 @@ class Edge:
     harm, and answers what is wrong; ``check_account`` tries whether an adapter can be made of its settings. ``reload``
     reads the catalog again, so that who edits sees the edit. ``public_url`` is where the outside reaches us, without a
     slash at its end. ``failure`` makes an event of a bug. ``address_hash`` is what an address
-    is found by."""
+    is found by. ``egress`` says which addresses webhooks may
+    have, ``listen`` tells all shards who wants to hear of what."""
 
     catalogs: Catalogs
     accept: "Accept"
@@ -62,6 +65,11 @@ class Edge:
     channels: Mapping[Channel, "Plugin"]
     check_account: Callable[[Account], str | None]
     doubts: "DoubtFigures"
+    webhooks: "Webhooks"
+    listen: Callable[[Sequence[Listener]], Awaitable[None]]
+    post: Post
+    egress: Egress
+    secret_overlap_s: float
     check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
     renderer: Renderer
     reload: Callable[[], Awaitable[None]]

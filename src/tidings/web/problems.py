@@ -42,6 +42,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "unknown_channel": Kind(422, "There is no channel of that name here"),
     "unknown_sender": Kind(422, "There is no sender of that name"),
     "unknown_provider": Kind(422, "There is no provider of that name"),
+    "unknown_event": Kind(422, "There is no event of that name"),
     "unknown_zone": Kind(422, "There is no time zone of that name"),
     "unknown_scope": Kind(422, "There is no scope of that name"),
     "no_such_time": Kind(422, "Clocks skip that time"),

@@ -12,6 +12,7 @@ from tidings.runtime.ops import Ops
 from tidings.runtime.telemetry import failure
 from tidings.settings import ApiSettings
 from tidings.storage.accepting import AcceptStore
+from tidings.storage.callbacks import ListenerStore
 from tidings.storage.dead_letters import DeadLetterStore
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.people import People
@@ -22,7 +23,7 @@ from tidings.storage.shards import BY_ID, FEW_OF_MANY, ONE_PLAN, Shards
 from tidings.storage.suppressions import SuppressionStore
 from tidings.web.app import build_app
 from tidings.web.edge import Edge, Limits
-from tidings.wiring.core import Core, checks, flaw_of, renderer_of
+from tidings.wiring.core import Core, checks, egress_of, flaw_of, post_of, renderer_of
 
 _SIDE_BY_SIDE: Final = 2
 
@@ -72,6 +73,11 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         providers=core.providers,
         kinds={name: kind.channel for name, kind in providers.KINDS.items()},
         channels=core.channels,
+        webhooks=core.webhooks,
+        listen=ListenerStore(plain).everywhere,
+        post=post_of(core),
+        egress=egress_of(settings),
+        secret_overlap_s=settings.webhooks.secret_overlap_s,
         check_account=partial(flaw_of, settings, core.catalog),
         check_template=renderer.check,
         renderer=renderer,

@@ -22,6 +22,8 @@ from tidings.hints.poll import Unwoken, WakeByValkey
 from tidings.pipeline.settle import Settle
 from tidings.ports import Emit, Hints, Provider, Reach
 from tidings.providers import registry as providers
+from tidings.providers.callbacks import CallbackPost, PostLimits
+from tidings.providers.wire_reach import Reach as WayOut
 from tidings.runtime.catalog import CatalogCache, LiveProviders
 from tidings.runtime.clock import RandomSource, SystemClock
 from tidings.runtime.faults import kill_once, nowhere
@@ -34,6 +36,7 @@ from tidings.storage.control import Control
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.secrets import Secrets
 from tidings.storage.shards import Shards, open_pool
+from tidings.storage.webhooks import Webhooks
 
 _SETTLE_BATCH: Final = 200
 _SIDE_BY_SIDE: Final = 2
@@ -49,6 +52,7 @@ class Core:
     stack: AsyncExitStack
     secrets: Secrets
     control: Control
+    webhooks: Webhooks
     catalog: CatalogCache
     providers: LiveProviders
     hints: Hints
@@ -95,6 +99,7 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
             stack=stack,
             secrets=secrets,
             control=control,
+            webhooks=Webhooks(pool, secrets),
             catalog=catalog,
             providers=live,
             hints=await _hints(settings, stack, listen=listen),
@@ -171,6 +176,15 @@ def renderer_of(core: Core) -> ChildRenderer:
     renderer = ChildRenderer(core.control.template_source, core.emit, RendererSettings(limits))
     core.stack.push_async_callback(renderer.close)
     return renderer
+
+
+def post_of(core: Core) -> CallbackPost:
+    """The way to callers' systems."""
+    settings = core.settings
+    limits = PostLimits(settings.webhooks.concurrency, settings.webhooks.timeout_s, settings.worker.connect_timeout_s)
+    post = CallbackPost(WayOut(egress_of(settings)), limits)
+    core.stack.callback(post.close)
+    return post
 
 
 def settle_of(core: Core, dispatches: DispatchStore) -> Settle:

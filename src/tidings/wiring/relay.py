@@ -1,23 +1,28 @@
 """A relay, from settings to one that runs."""
 
 from functools import partial
+from math import ceil
 from typing import Final
 
 from tidings.domain.doubt import Doubts
+from tidings.pipeline.callbacks import CallbackLimits, TellCallers
 from tidings.pipeline.doubt import ResolveDoubt
+from tidings.pipeline.receivers import Receivers
 from tidings.pipeline.sweep import Sweep
 from tidings.runtime.relay import Relay
-from tidings.runtime.telemetry import adapter_fault
+from tidings.runtime.telemetry import adapter_fault, failure
 from tidings.storage.accepting import AcceptStore
+from tidings.storage.callbacks import CallbackStore, ListenerStore
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.doubts import DoubtFigures
 from tidings.storage.migrate import make_partitions
 from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID, Shards
 from tidings.storage.suppressions import SuppressionStore
-from tidings.wiring.core import Core, settle_of
+from tidings.wiring.core import Core, post_of, settle_of
 
 _DOUBTS_TOGETHER: Final = 200
+_LEASE_MORE_S: Final = 2.0
 
 
 async def build_relay(core: Core) -> tuple[Relay, Shards]:
@@ -53,4 +58,32 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
         ahead_days=settings.relay.partitions_ahead_days,
         figures_s=settings.relay.figures_s,
     )
-    return Relay(doubt, sweep, core.hints, quick.numbers, core.emit, settings.relay.sweep_s), quick
+    relay = Relay(
+        doubt=doubt,
+        sweep=sweep,
+        callers=_callers_of(core, quick, plain),
+        hints=core.hints,
+        shards=quick.numbers,
+        emit=core.emit,
+        sweep_s=settings.relay.sweep_s,
+    )
+    return relay, quick
+
+
+def _callers_of(core: Core, by_id: Shards, plain: Shards) -> TellCallers:
+    settings = core.settings.webhooks
+    places = ceil(settings.concurrency / max(1, len(plain.numbers)))
+    return TellCallers(
+        callbacks=CallbackStore(by_id, plain, 2 * settings.timeout_s + _LEASE_MORE_S),
+        listen=ListenerStore(plain).listen,
+        receivers=Receivers(core.webhooks, core.clock, core.emit, settings.disable_after_s),
+        post=post_of(core),
+        catalogs=core.catalog,
+        clock=core.clock,
+        emit=core.emit,
+        failure=failure,
+        new_token=core.random.token,
+        luck=core.random.luck,
+        limits=CallbackLimits(places, settings.retry_schedule_s, settings.poll_s),
+        reach=core.reach,
+    )

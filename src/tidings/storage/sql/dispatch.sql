@@ -101,23 +101,25 @@ kept AS (
     FROM r
     WHERE r.mark IS NULL AND r.id NOT IN (SELECT id FROM ends)
       AND d.id = r.id AND d.tries = r.n AND (d.token = r.token OR d.state = 3)
-    RETURNING d.id, r.duplicate_possible
+    RETURNING d.id, d.state, d.reason, r.duplicate_possible
 ),
 done AS (
     -- after a try that was taken, or may have been, a refusal or an expiry (above 30) is not the whole truth
     UPDATE delivery v
     SET status = greatest(v.status, CASE
             WHEN gone.mark > 30 AND (v.duplicate_possible OR v.status BETWEEN 10 AND 30) THEN 5 ELSE gone.mark END),
-        reason = coalesce(gone.reason, v.reason), finished_at = now(),
+        reason = coalesce(gone.reason, v.reason), finished_at = coalesce(v.finished_at, now()),
         address = coalesce(v.address, gone.address), address_hash = coalesce(v.address_hash, gone.address_hash)
     FROM gone
     WHERE v.id = gone.id AND v.id BETWEEN $1 AND $2
+    RETURNING v.id, v.tenant, v.status, v.reason, v.finished_at = now() AS new
 ),
 late AS (
     -- a delivery that ended as unknown (5) can still learn that it was sent, as it can from a receipt
     UPDATE delivery v SET status = r.mark
     FROM r
     WHERE r.mark = 10 AND r.id NOT IN (SELECT id FROM gone) AND v.id = r.id AND v.id BETWEEN $1 AND $2 AND v.status = 5
+    RETURNING v.id, v.tenant, v.status, v.reason
 ),
 flagged AS (
     UPDATE delivery v SET duplicate_possible = true
@@ -135,6 +137,20 @@ suppressed AS (
     ON CONFLICT (slot, tenant, channel, hash, reason) DO UPDATE
     SET at = excluded.at, lifted = false, delivery_id = excluded.delivery_id, spread = false
     WHERE excluded.at > old.at
+),
+changed AS (
+    -- what callers see; not what a receipt had told them before the work ended
+    SELECT id, tenant, status, reason FROM done WHERE new
+    UNION ALL
+    SELECT id, tenant, status, reason FROM late
+    UNION ALL
+    SELECT kept.id, v.tenant, 44, kept.reason
+    FROM kept JOIN delivery v ON v.id = kept.id AND v.id BETWEEN $1 AND $2 WHERE kept.state = 4
+),
+told AS (
+    INSERT INTO callback (id, webhook, delivery_id, status, reason)
+    SELECT callback_about(c.id), l.webhook, c.id, c.status, c.reason
+    FROM changed c JOIN listener l ON l.tenant = c.tenant AND l.events & (1::bigint << c.status) <> 0
 )
 SELECT id FROM gone UNION ALL SELECT id FROM kept;
 
@@ -158,12 +174,20 @@ WITH gone AS (
     DELETE FROM dispatch d USING delivery v
     WHERE v.notification_id = $1 AND v.tenant = $2 AND v.id BETWEEN $3 AND $4 AND d.id = v.id AND d.state IN (0, 1)
     RETURNING d.id
+),
+changed AS (
+    UPDATE delivery v
+    SET status = greatest(v.status, CASE WHEN v.duplicate_possible THEN 5 ELSE 42 END),
+        reason = 'cancelled', finished_at = now()
+    FROM gone WHERE v.id = gone.id AND v.id BETWEEN $3 AND $4
+    RETURNING v.id, v.status, v.reason
+),
+told AS (
+    INSERT INTO callback (id, webhook, delivery_id, status, reason)
+    SELECT callback_about(c.id), l.webhook, c.id, c.status, c.reason
+    FROM changed c JOIN listener l ON l.tenant = $2 AND l.events & (1::bigint << c.status) <> 0
 )
-UPDATE delivery v
-SET status = greatest(v.status, CASE WHEN v.duplicate_possible THEN 5 ELSE 42 END),
-    reason = 'cancelled', finished_at = now()
-FROM gone WHERE v.id = gone.id AND v.id BETWEEN $3 AND $4
-RETURNING v.id;
+SELECT id FROM changed;
 
 -- name: lanes
 -- How much waits in each lane, and how long the oldest due one has waited.

@@ -1,0 +1,213 @@
+"""Every change of a status that callers see makes its callbacks in the same commit, for those who listen alone."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest_asyncio
+
+from tests.integration.shards import TwoShards
+from tests.integration.storage.test_dispatches import Bench
+from tidings.domain.callback import EVENTS, Listener, Webhook
+from tidings.domain.delivery import Mark
+from tidings.domain.dispatch import Again, Bury, Doubt, Finish
+from tidings.domain.ids import reference, slot_in
+from tidings.domain.outcome import Receipt, Sent, TryNext, Unsure
+from tidings.ports import Finished
+from tidings.storage.callbacks import CallbackStore, ListenerStore
+from tidings.storage.receipts import ReceiptStore
+from tidings.storage.shards import BY_ID, FEW_OF_MANY
+
+ALL = sum(1 << mark for mark in EVENTS.values())
+OURS, THEIRS = 5, 6
+
+
+class Told(Bench):
+    """A bench, and what it owes to callers."""
+
+    async def open_callbacks(self, plain) -> None:
+        self.callbacks = CallbackStore(self.shards, plain, 60.0)
+        self.listeners = ListenerStore(plain)
+        self.receipts = ReceiptStore(plain, lambda *_: b"hash")
+
+    async def listen(self, *webhooks: int, events: int = ALL) -> None:
+        await self.listeners.everywhere([Listener(self.two.tenant, one, events) for one in webhooks])
+
+    async def owed(self) -> list[tuple[int, UUID, Mark, str | None]]:
+        rows = await self.two.rows("SELECT * FROM callback ORDER BY at, webhook")
+        return [(row["webhook"], row["delivery_id"], Mark(row["status"]), row["reason"]) for row in rows]
+
+    async def hear(self, id_: UUID, status: str, n: int = 1) -> None:
+        receipt = Receipt(reference(id_, n), f"{status}-{n}", status, status, None, None, datetime.now(UTC), b"{}")
+        account = next(iter(self.two.catalog.accounts.values()))
+        await self.receipts.file(self.shard, account, [receipt])
+
+
+@pytest_asyncio.fixture
+async def told(two: TwoShards):
+    for table in ("dispatch", "attempt", "callback", "listener"):
+        await two.rows(f"DELETE FROM {table}")
+    async with two.open(BY_ID) as shards, two.open(FEW_OF_MANY) as plain:
+        one = Told(two, shards)
+        await one.open_callbacks(plain)
+        yield one
+    await two.rows("DELETE FROM listener")
+
+
+async def test_the_end_of_the_work_is_owed_to_each_who_listens(told: Told):
+    await told.listen(OURS, THEIRS)
+    await told.put()
+    (held,) = await told.claim()
+    await told.mark([held])
+    await told.settle(held, 1, Finish(Mark.sent), Sent("mid"))
+    assert await told.owed() == [(OURS, held.id, Mark.sent, None), (THEIRS, held.id, Mark.sent, None)]
+
+
+async def test_nobody_listens_so_nothing_is_written(told: Told):
+    await told.listeners.everywhere([Listener(told.two.tenant + 1, THEIRS, ALL)])
+    await told.put()
+    (held,) = await told.claim()
+    await told.mark([held])
+    await told.settle(held, 1, Finish(Mark.sent), Sent("mid"))
+    assert await told.owed() == []
+
+
+async def test_only_wanted_events_are_written(told: Told):
+    await told.listen(OURS, events=1 << Mark.dead)
+    await told.put(2)
+    one, other = await told.claim()
+    await told.settle(one, 0, Finish(Mark.suppressed, "suppressed"))
+    await told.settle(other, 0, Bury("template_error"))
+    assert await told.owed() == [(OURS, other.id, Mark.dead, "template_error")]
+
+
+async def test_a_step_on_the_way_is_no_news(told: Told):
+    await told.listen(OURS)
+    await told.put()
+    (held,) = await told.claim()
+    await told.mark([held])
+    await told.settle(held, 1, Again(0.0, "503", spent=1), TryNext("503"))
+    (held,) = await told.claim(8)
+    await told.mark([held], token=8)
+    await told.settle(held, 2, Doubt("timeout"), Unsure("timeout"), token=8)
+    assert await told.owed() == []
+
+
+async def test_receipts_tell_what_they_change_and_the_end_of_the_work_does_not_say_it_again(told: Told):
+    """A receipt may come while the call is under way."""
+    await told.listen(OURS)
+    await told.put()
+    (held,) = await told.claim()
+    await told.mark([held])
+    await told.hear(held.id, "sent")
+    await told.settle(held, 1, Finish(Mark.sent), Sent("mid"))
+    for status in ("sent", "delivered", "delivered", "undelivered", "delivered"):
+        await told.hear(held.id, status)
+    assert [status for _, _, status, _ in await told.owed()] == [Mark.sent, Mark.delivered, Mark.undelivered]
+
+
+async def test_a_hold_that_was_lost_tells_nothing(told: Told):
+    await told.listen(OURS)
+    await told.put()
+    (held,) = await told.claim()
+    await told.settle(held, 0, Finish(Mark.expired, "expired"), token=99)
+    assert await told.owed() == []
+
+
+async def test_a_late_sent_is_told_after_unknown(told: Told):
+    await told.listen(OURS)
+    await told.put()
+    (held,) = await told.claim()
+    await told.mark([held])
+    await told.settle(held, 1, Finish(Mark.unknown, "in_doubt"), Unsure("timeout"))
+    await told.settle(held, 1, Finish(Mark.sent), Sent("late"))
+    assert [status for _, _, status, _ in await told.owed()] == [Mark.unknown, Mark.sent]
+
+
+async def test_what_was_cancelled_is_told(told: Told):
+    await told.listen(OURS)
+    (row,) = await told.put()
+    await told.store.cancel(told.shard, row.id, told.two.tenant)
+    assert [(status, reason) for _, _, status, reason in await told.owed()] == [(Mark.cancelled, "cancelled")]
+
+
+async def test_a_claim_brings_what_the_event_is_made_of(told: Told):
+    await told.listen(OURS)
+    (row,) = await told.put(reference="order-1")
+    (held,) = await told.claim()
+    await told.settle(held, 0, Finish(Mark.expired, "expired"))
+    (one,) = await told.callbacks.claim(told.shard, {OURS: 5, THEIRS: 5}, 3)
+    assert (one.webhook, one.token, one.tries, one.status, one.reason) == (OURS, 3, 0, Mark.expired, "expired")
+    assert (one.notification, one.delivery, one.user, one.reference) == (row.id, held.id, row.user, "order-1")
+    assert slot_in(one.id) == slot_in(held.id) and one.id != held.id
+    assert await told.callbacks.claim(told.shard, {OURS: 5}, 4) == []
+
+
+async def test_each_webhook_has_its_own_limit(told: Told):
+    await told.listen(OURS, THEIRS)
+    await told.put(4)
+    for held in await told.claim():
+        await told.settle(held, 0, Finish(Mark.expired, "expired"))
+    held = await told.callbacks.claim(told.shard, {OURS: 3, THEIRS: 1}, 3)
+    assert sorted(one.webhook for one in held) == [OURS] * 3 + [THEIRS]
+
+
+async def one_owed(told: Told):
+    await told.listen(OURS)
+    await told.put()
+    (held,) = await told.claim()
+    await told.settle(held, 0, Finish(Mark.expired, "expired"))
+    (one,) = await told.callbacks.claim(told.shard, {OURS: 1}, 3)
+    return one
+
+
+async def test_what_was_told_is_owed_no_more(told: Told):
+    one = await one_owed(told)
+    await told.callbacks.finish(told.shard, [Finished(one.id, 99)])
+    assert len(await told.owed()) == 1, "the hold is somebody else's"
+    await told.callbacks.finish(told.shard, [Finished(one.id, one.token)])
+    assert await told.owed() == []
+
+
+async def test_what_failed_is_due_again_later_under_the_same_id(told: Told):
+    one = await one_owed(told)
+    await told.callbacks.finish(told.shard, [Finished(one.id, one.token, 60.0)])
+    assert await told.callbacks.claim(told.shard, {OURS: 1}, 4) == []
+    await told.two.rows("UPDATE callback SET due_at = due_at - interval '1 minute'")
+    (again,) = await told.callbacks.claim(told.shard, {OURS: 1}, 4)
+    assert (again.id, again.tries) == (one.id, 1)
+
+
+async def test_the_hold_of_one_who_died_runs_out(told: Told):
+    one = await one_owed(told)
+    await told.two.rows("UPDATE callback SET due_at = due_at - interval '1 minute'")
+    (again,) = await told.callbacks.claim(told.shard, {OURS: 1}, 4)
+    assert (again.id, again.tries, again.token) == (one.id, 0, 4)
+
+
+def webhook(told: Told, id_: int, disabled_at: datetime | None) -> Webhook:
+    return Webhook(id_, told.two.tenant, str(id_), "https://example.com", (), (), disabled_at, disabled_at and "gone")
+
+
+async def test_what_a_disabled_webhook_was_not_told_is_dropped_and_nothing_else(told: Told):
+    await one_owed(told)
+    before, after = datetime.now(UTC) - timedelta(minutes=1), datetime.now(UTC) + timedelta(minutes=1)
+    for known in ([webhook(told, THEIRS, after)], [webhook(told, OURS, before)], [webhook(told, OURS, None)], []):
+        assert await told.callbacks.drop(told.shard, known, 10) == 0, known
+    assert await told.callbacks.drop(told.shard, [webhook(told, OURS, after)], 10) == 1
+    assert await told.owed() == []
+
+
+async def test_what_a_deleted_webhook_was_not_told_is_dropped_after_a_day(told: Told):
+    await one_owed(told)
+    await told.two.rows("UPDATE callback SET at = at - interval '25 hours'")
+    assert await told.callbacks.drop(told.shard, [webhook(told, OURS, None)], 10) == 0
+    assert await told.callbacks.drop(told.shard, [webhook(told, THEIRS, None)], 10) == 1
+
+
+async def test_who_listens_is_replaced_as_a_whole(told: Told):
+    await told.listen(OURS, THEIRS)
+    await told.listen(OURS, events=1 << Mark.dead)
+    rows = await told.two.rows("SELECT tenant, webhook, events FROM listener")
+    assert [tuple(row) for row in rows] == [(told.two.tenant, OURS, 1 << Mark.dead)] * 2, "one in each shard"
+    await told.listen()
+    assert await told.two.rows("SELECT 1 FROM listener") == []
