@@ -187,6 +187,9 @@ class Telemetry:
 
     def _meter(self, meter: Meters) -> Meter:
         match meter:
+            case Shows():
+                labels = (meter.whose, *meter.labels)
+                return _showing(Gauge(meter.metric, meter.text, labels, registry=self._registry), meter)
             case Observes():
                 return _observing(
                     Histogram(meter.metric, meter.text, registry=self._registry, buckets=_SECONDS), meter.field
@@ -199,9 +202,6 @@ class Telemetry:
 
 def failure(loop: str, error: BaseException) -> events.LoopFailed:
     """A bug as an event: its type and the frames that led to it, without the message, which could hold values."""
-            case Shows():
-                labels = (meter.whose, *meter.labels)
-                return _showing(Gauge(meter.metric, meter.text, labels, registry=self._registry), meter)
     return events.LoopFailed(loop, type(error).__qualname__, _frames(error))
 
 
@@ -233,18 +233,6 @@ def _adding_by(counter: Counter, meter: Adds, label: str) -> Meter:
     return add
 
 
-def _observing(histogram: Histogram, field: str) -> Meter:
-    def observe(event: Any) -> None:
-        value = getattr(event, field)
-        for one in value if isinstance(value, tuple) else (value,):
-            histogram.observe(one)
-
-    return observe
-
-
-def _logger(stream: TextIO, least: int) -> Any:
-    return structlog.wrap_logger(
-        structlog.WriteLogger(stream),
 def _showing(gauge: Gauge, meter: Shows) -> Meter:
     shown = defaultdict[str, set[tuple[str, ...]]](set)
 
@@ -259,6 +247,18 @@ def _showing(gauge: Gauge, meter: Shows) -> Meter:
     return show
 
 
+def _observing(histogram: Histogram, field: str) -> Meter:
+    def observe(event: Any) -> None:
+        value = getattr(event, field)
+        for one in value if isinstance(value, tuple) else (value,):
+            histogram.observe(one)
+
+    return observe
+
+
+def _logger(stream: TextIO, least: int) -> Any:
+    return structlog.wrap_logger(
+        structlog.WriteLogger(stream),
         processors=[structlog.processors.add_log_level, _stamped, structlog.processors.JSONRenderer(_json)],
         wrapper_class=structlog.make_filtering_bound_logger(least),
     )
