@@ -75,7 +75,7 @@ async def test_an_sms_that_twilio_did_not_take_is_found_missing_in_its_list_and_
     await system.becomes(id_, "in_doubt")
     await system.heal("twilio")
     story = await system.becomes(id_, "delivered", timeout_s=60)
-    assert attempts(story) == [("try_next", "not_listed"), ("sent", "accepted")]
+    assert attempts(story) == [("try_next", "absent"), ("sent", "accepted")]
     assert [one["duplicate_possible"] for one in story["deliveries"]] == [False]
     assert (await system.stats("twilio"))["accepted"] == 1
     await system.check()
@@ -115,7 +115,7 @@ async def test_who_replies_stop_gets_no_more_and_is_back_with_a_start(system: Sy
     await system.becomes(await sms(system, {"phone": number}, "Hello"), "delivered")
     await reply(system, number, "stop")
     await until(held, 20, "the number to be suppressed")
-    for _ in range(3):  # users of either shard
+    for _ in range(3):  # whoever is meant
         story = await system.becomes(await sms(system, {"phone": number}, "Hello again"), "suppressed")
         assert [one["reason"] for one in story["deliveries"]] == ["suppressed"]
     await reply(system, number, "START")
@@ -126,8 +126,9 @@ async def test_who_replies_stop_gets_no_more_and_is_back_with_a_start(system: Sy
 
 async def test_a_number_that_does_not_exist_is_not_tried_again(system: System):
     number = "+12025550189"
+    to = {"user": "moved-away", "phone": number}
     await system.receipts("twilio", share_delivered=0, share_bounced=1)
-    story = await system.becomes(await sms(system, {"phone": number}, "Hello"), "undelivered")
+    story = await system.becomes(await sms(system, to, "Hello"), "undelivered")
     assert [one["reason"] for one in story["deliveries"]] == ["30005"]
     await system.receipts("twilio")
 
@@ -135,5 +136,5 @@ async def test_a_number_that_does_not_exist_is_not_tried_again(system: System):
         return (await system.ask("GET", f"/suppressions/sms/{number}"))[0] == 200
 
     await until(held, 20, "the number to be suppressed")
-    await system.becomes(await sms(system, {"phone": number}, "Hello again"), "suppressed")
+    await system.becomes(await sms(system, to, "Hello again"), "suppressed")
     await system.check()

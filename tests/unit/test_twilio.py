@@ -214,7 +214,7 @@ CANNOT_TELL = {
 async def test_what_twilio_does_not_list_was_surely_not_taken(name: str) -> None:
     said, head, fields = await asked(answer(200, NOT_LISTED[name]), None)
     assert isinstance(said, TryNext)
-    assert said.code == "not_listed"
+    assert said.code == "absent"
     assert head.startswith(f"GET /2010-04-01/Accounts/{SID}/Messages.json?To=%2B12025550143&PageSize=200 HTTP/1.1\r\n")
     assert "Authorization: Basic " in head
     assert fields == {}

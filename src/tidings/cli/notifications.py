@@ -36,7 +36,7 @@ async def _get(id_: str, data_dir: DataDir) -> dict[str, Any]:
 
 
 def send(
-    to: Annotated[str, typer.Argument(help="A user id, or an e-mail address.")],
+    to: Annotated[str, typer.Argument(help="A user id, an e-mail address, or a telephone number that begins with +.")],
     template: Annotated[str | None, typer.Option(help="A template, with --data.")] = None,
     data: Annotated[str, typer.Option(help="JSON for the template.")] = "{}",
     subject: Annotated[str | None, typer.Option(help="With --text, instead of a template.")] = None,
@@ -53,15 +53,21 @@ def send(
 
 
 def _body(to: str, template: str | None, data: str, content: dict[str, str | None]) -> dict[str, Any]:
-    recipient = {"email": to} if "@" in to else to
     if template:
         try:
-            return {"to": recipient, "template": template, "data": msgspec.json.decode(data)}
+            return {**_to(to), "template": template, "data": msgspec.json.decode(data)}
         except msgspec.DecodeError as fault:
             raise typer.BadParameter(f"--data is not JSON: {fault}") from fault
     if not content["text"]:
         raise typer.BadParameter("say what to send: --template NAME, or --subject and --text")
-    return {"to": recipient, "content": {part: said for part, said in content.items() if said}}
+    return {**_to(to), "content": {part: said for part, said in content.items() if said}}
+
+
+def _to(to: str) -> dict[str, Any]:
+    """A telephone number is meant for SMS; else the category says which channels."""
+    if to.startswith("+"):
+        return {"to": {"phone": to}, "channels": ["sms"]}
+    return {"to": {"email": to} if "@" in to else to}
 
 
 async def _send(body: dict[str, Any], data_dir: DataDir, console: Console) -> dict[str, Any]:

@@ -142,7 +142,7 @@ class Twilio:
         created_at = _created_at(answer.body)
         if created_at is None or any(one > started_at - CLOCKS_APART for one in created_at):
             return None
-        return TryNext("not_listed", "Twilio lists no message to this number since the call")
+        return TryNext("absent", "Twilio lists no message to this number since the call")
 
     async def close(self) -> None:
         self._wire.close()
