@@ -20,7 +20,7 @@ from tidings.cli.app import COMMANDS
 from tidings.domain.delivery import Mark, State, Status
 from tidings.domain.lanes import DEAD, IN_DOUBT, lane_name, sending_lanes
 from tidings.domain.outcome import Fenced, Refused, Sent, TryLater, TryNext, Unsure
-from tidings.providers.sendgrid_events import STATUSES
+from tidings.providers import sendgrid_events, twilio_webhooks
 from tidings.providers.wire import _WHY_NOT, NoAnswer, NotSent, Wire
 from tidings.runtime.telemetry import ROWS, Adds, Meters, Observes, Shows
 from tidings.settings import NOT_SETTINGS, _defaults, _flat, env_name
@@ -232,10 +232,17 @@ def test_every_outcome_is_explained():
     assert told == {kind.__name__ for kind in (Sent, TryLater, TryNext, Refused, Unsure, Fenced)}
 
 
-def test_the_meaning_of_the_provider_s_events_is_that_of_the_code():
-    rows = table(section("how-to/receipts.md", "What happens to a receipt"))
+@pytest.mark.parametrize(
+    ("page", "title", "statuses"),
+    [
+        ("how-to/receipts.md", "What happens to a receipt", sendgrid_events.STATUSES),
+        ("how-to/sms.md", "Receipts and replies", twilio_webhooks.STATUSES),
+    ],
+)
+def test_the_meaning_of_a_provider_s_events_is_that_of_the_code(page, title, statuses):
+    rows = table(section(page, title))
     told = {event: WORD.findall(status)[0] for events, status in rows[:-1] for event in WORD.findall(events)}
-    assert told == STATUSES
+    assert told == statuses
 
 
 # dependencies, settings, metrics, figures
