@@ -14,6 +14,7 @@ from tidings.domain.ids import reference, slot_in
 from tidings.domain.outcome import Receipt, Sent, TryNext, Unsure
 from tidings.ports import Finished
 from tidings.storage.callbacks import CallbackStore, ListenerStore
+from tidings.storage.dead_letters import DeadLetterStore
 from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID, FEW_OF_MANY
 
@@ -27,6 +28,7 @@ class Told(Bench):
     async def open_callbacks(self, plain) -> None:
         self.callbacks = CallbackStore(self.shards, plain, 60.0)
         self.listeners = ListenerStore(plain)
+        self.letters = DeadLetterStore(plain, lambda: self.two.catalog)
         self.receipts = ReceiptStore(plain, lambda *_: b"hash")
 
     async def listen(self, *webhooks: int, events: int = ALL) -> None:
@@ -128,6 +130,19 @@ async def test_what_was_cancelled_is_told(told: Told):
     (row,) = await told.put()
     await told.store.cancel(told.shard, row.id, told.two.tenant)
     assert [(status, reason) for _, _, status, reason in await told.owed()] == [(Mark.cancelled, "cancelled")]
+
+
+async def test_that_a_dead_letter_was_discarded_is_news_only_where_it_may_have_gone(told: Told):
+    await told.listen(OURS)
+    await told.put(2)
+    dead, unsure = await told.claim()
+    for held in (dead, unsure):
+        await told.settle(held, 0, Bury("template_error"))
+    await told.two.rows("UPDATE delivery SET duplicate_possible = true WHERE id = $1", unsure.id)
+    await told.letters.discard(told.two.tenant, [dead.id, unsure.id], "obsolete", "a key")
+    assert sorted((id_, status) for _, id_, status, _ in await told.owed()) == sorted(
+        [(dead.id, Mark.dead), (unsure.id, Mark.dead), (unsure.id, Mark.unknown)]
+    )
 
 
 async def test_a_claim_brings_what_the_event_is_made_of(told: Told):

@@ -107,12 +107,22 @@ WITH chosen AS MATERIALIZED (
 gone AS (
     DELETE FROM dispatch d USING chosen WHERE d.id = chosen.id AND d.state = 4
     RETURNING d.id, d.reason, d.due_at AS buried_at
+),
+done AS (
+    UPDATE delivery v
+    SET status = greatest(v.status, CASE WHEN v.duplicate_possible THEN 5 ELSE 44 END),
+        reason = coalesce($5, gone.reason), finished_at = now(),
+        notes = coalesce(v.notes, '[]')
+                || jsonb_build_object('at', gone.buried_at, 'what', 'buried', 'why', gone.reason)
+                || jsonb_build_object('at', now(), 'what', 'discarded', 'by', $6::text)
+    FROM gone WHERE v.id = gone.id AND v.id BETWEEN $2 AND $3
+    RETURNING v.id, v.status, v.reason
+),
+told AS (
+    -- that it is dead is known since it was buried
+    INSERT INTO callback (id, webhook, delivery_id, status, reason)
+    SELECT callback_about(d.id), l.webhook, d.id, d.status, d.reason
+    FROM done d JOIN listener l ON l.tenant = $4 AND l.events & (1::bigint << d.status) <> 0
+    WHERE d.status <> 44
 )
-UPDATE delivery v
-SET status = greatest(v.status, CASE WHEN v.duplicate_possible THEN 5 ELSE 44 END),
-    reason = coalesce($5, gone.reason), finished_at = now(),
-    notes = coalesce(v.notes, '[]')
-            || jsonb_build_object('at', gone.buried_at, 'what', 'buried', 'why', gone.reason)
-            || jsonb_build_object('at', now(), 'what', 'discarded', 'by', $6::text)
-FROM gone WHERE v.id = gone.id AND v.id BETWEEN $2 AND $3
-RETURNING v.id;
+SELECT id FROM done;
