@@ -35,6 +35,7 @@ SHORT: Mapping[str, str] = {
     "TIDINGS_DOUBT_SETTLE_S": "4",
     "TIDINGS_DOUBT_LOOK_UP_S": "0.5",
     "TIDINGS_RELAY_SWEEP_S": "0.3",
+    "TIDINGS_RELAY_FIGURES_S": "0.3",
     "TIDINGS_UP_RESTART_MOST_S": "1",
 }
 TEMPLATE = "order_confirmation"
