@@ -25,6 +25,7 @@ class Talk:
         self._reader = reader
         self._writer = writer
         self._seen = seen
+        self.spoke = False
 
     async def read(self, n: int) -> bytes:
         """Exactly ``n`` bytes. Raises IncompleteReadError when the other side closes first."""
@@ -32,10 +33,17 @@ class Talk:
         self._seen += data
         return data
 
-    async def head(self) -> bytes:
-        data = await self._reader.readuntil(b"\r\n\r\n")
+    async def until(self, end: bytes) -> bytes:
+        """What comes up to and with ``end``."""
+        data = await self._reader.readuntil(end)
         self._seen += data
         return data
+
+    async def line(self) -> bytes:
+        return await self.until(b"\r\n")
+
+    async def head(self) -> bytes:
+        return await self.until(b"\r\n\r\n")
 
     async def request(self) -> bytes:
         """One whole request, head and body."""
@@ -44,6 +52,7 @@ class Talk:
         return head + await self.read(length)
 
     async def say(self, data: bytes) -> None:
+        self.spoke = True
         self._writer.write(data)
         await self._writer.drain()
 

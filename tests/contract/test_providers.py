@@ -89,8 +89,8 @@ def plain(outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(outcome, detail="")
 
 
-async def wrong_answers(case: Case) -> list[str]:
-    """The names of the answers that do not become what they should."""
+async def wrong_answers(case: Case, enough: int = 1000) -> list[str]:
+    """The names of the answers that do not become what they should; of so many at most."""
     wrong, now = [], list[Scripted]()
 
     async def script(talk: Talk) -> None:
@@ -103,6 +103,8 @@ async def wrong_answers(case: Case) -> list[str]:
             now.append(scripted)
             if plain(await provider.send(case.message, lambda: True)) != plain(scripted.becomes):
                 wrong.append(name)
+            if len(wrong) >= enough:
+                break
     return wrong
 
 
@@ -145,7 +147,7 @@ async def test_a_row_of_a_table_that_is_wrong_is_caught(case: Case) -> None:
     for module, name, table in case.mutants():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, name, table)
-            if not wrong_receipts(case) and not await wrong_answers(case):
+            if not wrong_receipts(case) and not await wrong_answers(case, enough=1):
                 unseen.append((name, table))
     assert unseen == []
 

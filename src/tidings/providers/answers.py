@@ -114,12 +114,16 @@ def wire_to(settings: Mapping[str, str], usual_url: str) -> tuple[Wire, str]:
     if flaw is not None:
         raise ValueError(f"url: {flaw}")
     url = urlsplit(wanted)
-    limits = Limits(
+    return Wire(f"{url.scheme}://{url.netloc}", limits=limits_of(settings), reach=reach), url.path.rstrip("/")
+
+
+def limits_of(settings: Mapping[str, str]) -> Limits:
+    """Raises ValueError."""
+    return Limits(
         connections=ceil(above_0(settings, "connections", DEFAULT_LIMITS.connections)),
         connect_s=above_0(settings, "connect_timeout_s", DEFAULT_LIMITS.connect_s),
         total_s=above_0(settings, "timeout_s", DEFAULT_LIMITS.total_s),
     )
-    return Wire(f"{url.scheme}://{url.netloc}", limits=limits, reach=reach), url.path.rstrip("/")
 
 
 def reach_of(settings: Mapping[str, str]) -> Reach:

@@ -11,7 +11,9 @@ from tidings.ports import Provider
 from tidings.providers.fcm import Fcm
 from tidings.providers.mailgun import Mailgun
 from tidings.providers.sendgrid import SendGrid
+from tidings.providers.smtp import Smtp
 from tidings.providers.twilio import Twilio
+from tidings.providers.whatsapp import WhatsApp
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -24,8 +26,10 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: Final[Mapping[str, Kind]] = {
     "sendgrid": Kind(Channel.email, SendGrid),
     "mailgun": Kind(Channel.email, Mailgun),
+    "smtp": Kind(Channel.email, Smtp),
     "fcm": Kind(Channel.push, Fcm),
     "twilio": Kind(Channel.sms, Twilio),
+    "whatsapp": Kind(Channel.whatsapp, WhatsApp),
 }
 
 

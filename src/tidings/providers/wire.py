@@ -69,6 +69,11 @@ class NotSent(msgspec.Struct, frozen=True, gc=False):
 Said = Answer | NotSent | NoAnswer | Fenced
 
 
+def not_connected(error: OSError) -> NotSent:
+    """What it means that no connection could be made."""
+    return NotSent(next(code for kind, code in _WHY_NOT if isinstance(error, kind)), str(error))
+
+
 class Wire:
     """``origin`` is ``https://host[:port]`` or the same with http; anything more raises ValueError. ``tls`` replaces
     the default context, which trusts the system's authorities and checks the host name. ``reach`` decides, whenever a
@@ -174,7 +179,7 @@ class Wire:
                     server_hostname=self._host if self._tls else None,
                 )
         except OSError as error:
-            return NotSent(next(code for kind, code in _WHY_NOT if isinstance(error, kind)), str(error))
+            return not_connected(error)
         if self._closed:
             connection.abort()
             return NotSent("shutdown")
