@@ -32,6 +32,9 @@ SHORT: Mapping[str, str] = {
     "TIDINGS_WORKER_POLL_S": "0.3",
     "TIDINGS_WORKER_ACCOUNT_PAUSE_S": "1",
     "TIDINGS_WORKER_RETRY_SCHEDULE_S": "[0.5, 1, 2]",
+    # the schedule is tested without breakers, which would hold it back
+    "TIDINGS_BREAKER_FAILURES": "1000000",
+    "TIDINGS_BREAKER_SHARE_OF": "1000000",
     "TIDINGS_DOUBT_SETTLE_S": "4",
     "TIDINGS_DOUBT_LOOK_UP_S": "0.5",
     "TIDINGS_RELAY_SWEEP_S": "0.3",

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from tidings.domain.callback import Callback, Listener, Posted, Webhook
+from tidings.domain.breaker import BreakerState
 from tidings.domain.catalog import Account, Catalog
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Settlement
@@ -48,7 +49,8 @@ class Marked(msgspec.Struct, frozen=True, gc=False):
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """The end of one hold. ``n`` is the try that it is about (the claimed
-    ``tries`` when no call was made, and then ``said`` is None)."""
+    ``tries`` when no call was made, and then ``said`` is None). ``again_in`` is the lane that workers are woken for when it
+    is due again at once."""
 
     id: DeliveryId
     token: int
@@ -62,6 +64,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     took_ms: int = 0
     expires_at: datetime | None = None
     duplicate_possible: bool = False
+    again_in: Lane | None = None
 
 
 class Dispatches(Protocol):
@@ -134,6 +137,30 @@ class Hints(Protocol):
 
     async def wait(self, shard: ShardNumber, lanes: Sequence[Lane], timeout_s: float) -> None:
         """Returns when a hint for one of the lanes has come since the last call, or after the timeout."""
+        ...
+
+
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """An account that is not as it should be, as one worker sees it. ``since`` is when its breaker left the closed
+    state, ``rests_until`` is set while it rests, ``why`` is the code that led there. Instants are the wall's clock's."""
+
+    account: int
+    breaker: BreakerState
+    why: str
+    since: datetime | None = None
+    rests_until: datetime | None = None
+
+
+class Board(Protocol):
+    """Where workers show each other, and people, which accounts are not well. Best effort: without it nothing is
+    shown, and nothing fails."""
+
+    async def show(self, seen: Sequence[Seen]) -> None:
+        """All that this worker sees, in place of what it showed before. Forgotten soon when it is not shown again."""
+        ...
+
+    async def read(self) -> Sequence[Sequence[Seen]]:
+        """What each worker shows that is alive."""
         ...
 
 
@@ -271,6 +298,9 @@ Emit = Callable[[object], None]
 
 Shape = Callable[[Content], Content]
 """Fits content to a channel. Raises ``errors.TemplateFault`` with what is wrong."""
+
+Country = Callable[[str], str | None]
+"""The country of an address, as its two letters, where it has one."""
 
 Reach = Callable[[str], None]
 """Called at the named points at which a test may end this process."""

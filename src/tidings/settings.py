@@ -109,6 +109,17 @@ class WorkerSettings(_Group, frozen=True):
     render_memory_bytes: int
     retry_schedule_s: tuple[float, ...]
     account_pause_s: float
+    drain_per_s: float
+
+
+class BreakerSettings(_Group, frozen=True):
+    failures: int
+    failures_s: float
+    share: float
+    share_of: int
+    window_s: float
+    open_s: float
+    open_most_s: float
 
 
 class DoubtSettings(_Group, frozen=True):
@@ -188,6 +199,7 @@ class Settings(_Group, frozen=True):
     api: ApiSettings
     ops: OpsSettings
     worker: WorkerSettings
+    breaker: BreakerSettings
     doubt: DoubtSettings
     relay: RelaySettings
     webhooks: WebhookSettings

@@ -7,10 +7,9 @@ import pytest
 from tidings.domain.claimed import Claimed
 from tidings.domain.decide import company, decide
 from tidings.domain.delivery import Mark
-from tidings.domain.dispatch import Again, Bury, Finish
+from tidings.domain.dispatch import Bury, Finish
 from tidings.domain.ids import DeliveryId, NotificationId, Slot, TenantId, UserId, compose
 from tidings.domain.lanes import Channel, Class, lane_of
-from tidings.domain.routing import NO_ROUTE, PAUSED, Through, route
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 LANE = lane_of(Channel.email, Class.transactional)
@@ -100,20 +99,3 @@ def test_a_suspect_is_served_in_ever_smaller_company(claims, places):
 def test_a_suspect_is_alone_before_it_is_quarantined(limit):
     together, _ = company([held(n, claims=limit) for n in range(2, 50)], 200, limit)
     assert len(together) == 1 or limit == 1
-
-
-def test_the_first_open_account_of_a_route_is_taken():
-    assert route([1, 2], [], {}, 60.0) == Through(1)
-    assert route([1, 2], [1], {}, 60.0) == Through(2)
-    assert route([1, 2], [], {1: 9.0}, 60.0) == Through(2)
-    assert route([1, 2], [1, 2], {}, 60.0) == Through(1), "a new round begins"
-
-
-def test_when_all_accounts_rest_the_shortest_rest_is_waited_for():
-    assert route([1, 2], [], {1: 9.0, 2: 4.0}, 60.0) == Again(4.0, PAUSED)
-    assert route([1, 2], [2], {1: 9.0, 2: 4.0}, 60.0) == Again(9.0, PAUSED, tried=(2,))
-
-
-@pytest.mark.parametrize(("age_s", "wait_s"), [(0.0, 0.5), (5.0, 5.0), (3600.0, 60.0)])
-def test_without_a_route_a_young_notification_looks_again_soon(age_s, wait_s):
-    assert route([], [], {}, age_s) == Again(wait_s, NO_ROUTE)

@@ -21,6 +21,7 @@ from tidings.domain.delivery import Mark, State, Status
 from tidings.domain.lanes import DEAD, IN_DOUBT, lane_name, sending_lanes
 from tidings.domain.outcome import Fenced, Refused, Sent, TryLater, TryNext, Unsure
 from tidings.providers import sendgrid_events, twilio_webhooks
+from tidings.domain.routing import Why
 from tidings.providers.wire import _WHY_NOT, NoAnswer, NotSent, Wire
 from tidings.runtime.telemetry import ROWS, Adds, Meters, Observes, Shows
 from tidings.settings import NOT_SETTINGS, _defaults, _flat, env_name
@@ -205,7 +206,7 @@ def texts(module: str, node: ast.expr) -> Iterator[str]:
 
 
 def test_every_reason_in_the_code_is_explained_and_no_other():
-    used = constants({"Finish", "Again"}, 1) | constants({"Bury", "Doubt"}, 0)
+    used = constants({"Finish", "Again"}, 1) | constants({"Bury", "Doubt"}, 0) | {why.value for why in Why}
     for path in (SOURCE / "storage" / "sql").glob("*.sql"):
         used |= set(re.findall(r"reason = '(\w+)'", path.read_text()))
     assert sorted(words(row[0] for row in table(section("states.md", "Reasons")))) == sorted(used)

@@ -21,7 +21,7 @@ FRESH = Tried(spent=0, tried=(), provider=1, route=(1, 2))
         (TryLater("busy"), Again(60.0, "busy", spent=1)),
         (TryLater("busy", after_s=75.0), Again(75.0, "busy", spent=1)),
         (TryLater("busy", after_s=5.0), Again(60.0, "busy", spent=1)),
-        (TryLater("http_429", after_s=20.0, account=True), Again(20.0, "http_429")),
+        (TryLater("http_429", after_s=20.0, account=True), Again(0.0, "http_429")),
         (TryLater("http_401", account=True), Again(0.0, "http_401")),
     ],
 )
@@ -32,6 +32,19 @@ def test_what_a_first_answer_leads_to(said, to):
 def test_the_last_provider_of_a_round_leads_to_the_next_round_with_nothing_tried():
     last = Tried(spent=1, tried=(1,), provider=2, route=(1, 2))
     assert next_step(TryNext("http_503"), last, SCHEDULE_S, MIDDLE) == Again(300.0, "http_503", spent=1, tried=())
+
+
+def test_an_account_that_must_wait_is_waited_for_where_no_other_takes_calls():
+    said = TryLater("http_429", after_s=20.0, account=True)
+    alone, last = Tried(0, (), provider=1, route=(1,)), Tried(0, (1,), provider=2, route=(1, 2))
+    assert next_step(said, alone, SCHEDULE_S, MIDDLE) == Again(20.0, "http_429")
+    assert next_step(said, last, SCHEDULE_S, MIDDLE) == Again(20.0, "http_429", tried=(1,))
+
+
+@pytest.mark.parametrize("takers", [(), (1,)])
+def test_a_round_ends_where_no_other_account_takes_calls(takers):
+    tried = Tried(0, (), provider=1, route=takers)
+    assert next_step(TryNext("http_503"), tried, SCHEDULE_S, MIDDLE) == Again(60.0, "http_503", spent=1)
 
 
 @pytest.mark.parametrize("said", [TryLater("busy"), TryNext("http_503")])

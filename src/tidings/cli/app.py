@@ -32,6 +32,8 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "dead-letters": "tidings.cli.dead_letters:dead_letters",
         "doubt": "tidings.cli.doubt:doubt",
         "suppressions": "tidings.cli.suppressions:suppressions",
+        "providers": "tidings.cli.providers:providers",
+        "breakers": "tidings.cli.providers:breakers",
         "keys": "tidings.cli.keys:keys",
         "rollouts": "tidings.cli.rollouts:rollouts",
         "webhooks": "tidings.cli.webhooks:webhooks",

@@ -1,6 +1,7 @@
 """What the control database says, as one immutable value that every process holds and replaces as a whole."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -9,6 +10,7 @@ import msgspec
 from tidings.domain.callback import Webhook
 from tidings.domain.ids import ShardNumber, Slot, TenantId
 from tidings.domain.lanes import Channel, Class
+from tidings.domain.routing import AccountState, Route
 from tidings.domain.rollout import EVERYBODY
 
 
@@ -85,6 +87,13 @@ class Account(msgspec.Struct, frozen=True):
         return f"Account(id={self.id}, tenant={self.tenant}, name={self.name!r}, kind={self.kind!r})"
 
 
+class Ordered(msgspec.Struct, frozen=True):
+    """What an operator wants of an account, and since when."""
+
+    state: AccountState
+    since: datetime
+
+
 RECEIPTS: Final = "/api/v1/receipts"
 
 
@@ -98,8 +107,8 @@ def receipts_url(public_url: str, account: Account) -> str:
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """One consistent view. ``rollouts`` are the channels that are not on for everybody, in percent of the users;
-    ``shard_of`` has one entry for each of the 4,096 slots."""
+    """One consistent view. ``ordered`` are the accounts that are not left to themselves, ``rollouts`` the channels
+    that are not on for everybody, in percent of the users; ``shard_of`` has one entry for each of the 4,096 slots."""
 
     version: int
     tenants: Mapping[TenantId, Tenant]
@@ -109,7 +118,8 @@ class Catalog(msgspec.Struct, frozen=True):
     templates: Mapping[tuple[TenantId, str], Template]
     senders: Mapping[tuple[TenantId, Channel], tuple[Sender, ...]]
     accounts: Mapping[int, Account]
-    routes: Mapping[tuple[TenantId, Channel], tuple[int, ...]]
+    ordered: Mapping[int, Ordered]
+    routes: Mapping[tuple[TenantId, Channel], Route]
     rollouts: Mapping[tuple[TenantId, Channel], float]
     shard_of: tuple[ShardNumber, ...]
     webhooks: Mapping[int, Webhook] = {}

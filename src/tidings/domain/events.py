@@ -138,6 +138,32 @@ class ProviderPaused(Event, frozen=True, gc=False):
     for_s: float
 
 
+class BreakerChanged(Event, frozen=True, gc=False):
+    """The breaker of an account is now ``state``, as this worker sees it. ``why`` is the code of the failure that
+    opened it last, ``wait_s`` how long no call goes there."""
+
+    provider: int
+    account: str
+    state: str
+    why: str
+    wait_s: float
+
+
+class FailedOver(Event, frozen=True, gc=False):
+    """A call that was surely not taken goes to another account of its route."""
+
+    provider: int
+    code: str
+
+
+class ProviderStateSet(Event, frozen=True, gc=False):
+    """An operator left an account to its breaker, paused it or forced it."""
+
+    provider: int
+    account: str
+    state: str
+
+
 class RendererKilled(Event, frozen=True, gc=False):
     """The render process was ended and started anew: wall, memory or crash."""
 

@@ -16,7 +16,7 @@ PROVIDER_REFUSED = "provider_refused"
 
 class Tried(msgspec.Struct, frozen=True, gc=False):
     """What the decision needs to know of the delivery: ``spent`` waits used of the schedule, the providers ``tried``
-    in this round, the one that answered, and how many the route has."""
+    in this round, the one that answered, and those of its route that take calls just now."""
 
     spent: int
     tried: tuple[int, ...]
@@ -36,14 +36,19 @@ def next_step(said: Outcome, tried: Tried, schedule_s: Sequence[float], luck: fl
         case Fenced(code=code):
             return Again(0.0, code, tried=tried.tried)
         case TryLater(account=True, code=code, after_s=after_s):
-            return Again(after_s or 0.0, code, tried=tried.tried)
+            elsewhere = _others_left(tried, (*tried.tried, tried.provider))
+            return Again(0.0 if elsewhere else after_s or 0.0, code, tried=tried.tried)
         case TryLater(code=code, after_s=after_s):
             return later(code, tried.spent, schedule_s, luck, at_least_s=after_s or 0.0)
         case TryNext(code=code):
             round_ = (*tried.tried, tried.provider)
-            if any(provider not in round_ for provider in tried.route):
+            if _others_left(tried, round_):
                 return Again(0.0, code, tried=round_)
             return later(code, tried.spent, schedule_s, luck)
+
+
+def _others_left(tried: Tried, round_: Sequence[int]) -> bool:
+    return any(provider not in round_ for provider in tried.route)
 
 
 def later(code: str, spent: int, schedule_s: Sequence[float], luck: float, *, at_least_s: float = 0.0) -> Again | Bury:

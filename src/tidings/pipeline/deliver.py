@@ -19,11 +19,24 @@ from tidings.domain.errors import TemplateFault, Unavailable
 from tidings.domain.events import BatchClaimed, ClaimsGivenBack
 from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import Channel, Lane
-from tidings.domain.routing import Through, open_to, route
+from tidings.domain.routing import Through, open_to
+from tidings.pipeline.health import Health
 from tidings.pipeline.letter import Call, Ready, Routed, sender_of
 from tidings.pipeline.send import Send
 from tidings.pipeline.settle import Settle
-from tidings.ports import Catalogs, Clock, Dispatches, Emit, Reach, Rendered, Renderer, RenderRequest, Settled, Shape
+from tidings.ports import (
+    Catalogs,
+    Clock,
+    Country,
+    Dispatches,
+    Emit,
+    Reach,
+    Rendered,
+    Renderer,
+    RenderRequest,
+    Settled,
+    Shape,
+)
 
 TEMPLATE_ERROR: Final = "template_error"
 TEMPLATE_RESTS: Final = "template_rests"
@@ -49,9 +62,11 @@ class Deliver:
 
     dispatches: Dispatches
     settle: Settle
+    health: Health
     send: Send
     renderer: Renderer
     shapes: Mapping[Channel, Shape]
+    countries: Mapping[Channel, Country]
     catalogs: Catalogs
     clock: Clock
     emit: Emit
@@ -91,16 +106,27 @@ class Deliver:
         return going
 
     def _route(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Routed]:
-        routes, paused_s, going = self.catalogs().routes, self.send.paused_s(), list[Routed]()
+        going = list[Routed]()
         for one in held:
-            whole = routes.get((one.tenant, one.channel), ())
-            accounts = open_to(whole, one.provider, duplicate_possible=one.duplicate_possible)
-            through = route(accounts, one.tried, paused_s, one.age_s)
+            accounts = self._accounts(one)
+            through = self.health.route(accounts, one)
             if isinstance(through, Through):
                 going.append(Routed(one, through.account, accounts))
             else:
                 self.settle.untried(shard, one, through)
         return going
+
+    def _accounts(self, held: Claimed) -> Sequence[int]:
+        """Those that may take it, in its order."""
+        route = self.catalogs().routes.get((held.tenant, held.channel))
+        if route is None:
+            return ()
+        order = route.order
+        if route.rules:
+            country_of = self.countries.get(held.channel) if route.by_country else None
+            country = country_of(held.address) if country_of and held.address else None
+            order = route.order_for(held.category, country)
+        return open_to(order.for_one(held.id), held.provider, duplicate_possible=held.duplicate_possible)
 
     async def _render(self, shard: ShardNumber, routed: Sequence[Routed]) -> Sequence[Ready]:
         asked = [RenderRequest(one.held.channel, one.held.template_version or 0, one.held.payload) for one in routed]
@@ -146,14 +172,14 @@ class Deliver:
         await self._give_back(shard, [one.routed.held for one in left])
 
     def _still_open(self, shard: ShardNumber, ready: Sequence[Ready]) -> Sequence[Ready]:
-        """An account that was put to rest since they were routed gets no more calls."""
-        paused_s = self.send.paused_s()
-        if not paused_s:
-            return ready
+        """An account that was shut since they were routed gets no more calls."""
         going = list[Ready]()
         for one in ready:
+            if not self.health.is_shut(one.routed.account):
+                going.append(one)
+                continue
             held = one.routed.held
-            through = route(one.routed.route, held.tried, paused_s, held.age_s)
+            through = self.health.route(one.routed.route, held)
             if isinstance(through, Through):
                 going.append(replace(one, routed=replace(one.routed, account=through.account)))
             else:

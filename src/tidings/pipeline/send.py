@@ -1,35 +1,37 @@
 """Send: one call for each marked delivery, and from its answer to what happens next."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from tidings.domain.events import ProviderPaused
+from tidings.domain.dispatch import Again, Settlement
+from tidings.domain.events import FailedOver
 from tidings.domain.ids import ShardNumber
-from tidings.domain.outcome import Outcome, TryLater, TryNext, Unsure
+from tidings.domain.outcome import Outcome, Sent, TryLater, TryNext, Unsure
 from tidings.domain.retry import Tried, next_step
-from tidings.pipeline.letter import Call, message
+from tidings.pipeline.health import Health
+from tidings.pipeline.letter import Call, Routed, message
 from tidings.pipeline.room import Room
 from tidings.pipeline.settle import Settle
 from tidings.ports import Clock, Emit, Providers, Reach, Settled
 
 
 class SendLimits(msgspec.Struct, frozen=True):
-    """A mark older than ``fence_s`` is not sent on; an account rests for ``pause_s`` when its provider does not say
-    for how long; ``schedule_s`` are the waits before the second attempt and the later ones."""
+    """A mark older than ``fence_s`` is not sent on; ``schedule_s`` are the waits before the second attempt and the
+    later ones."""
 
     fence_s: float
-    pause_s: float
     schedule_s: Sequence[float]
 
 
 @dataclass
 class Send:
-    """Makes the calls of one worker, and remembers which accounts must rest."""
+    """Makes the calls of one worker."""
 
     providers: Providers
+    health: Health
     settle: Settle
     clock: Clock
     emit: Emit
@@ -38,7 +40,6 @@ class Send:
     limits: SendLimits
     room: Room
     reach: Reach
-    _rest_until_s: dict[int, float] = field(default_factory=dict, init=False)
     _calls: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def start(self, shard: ShardNumber, calls: Sequence[Call], places: int) -> None:
@@ -50,12 +51,6 @@ class Send:
             task = loop.create_task(self._call(shard, call))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
-
-    def paused_s(self) -> Mapping[int, float]:
-        """How much longer each resting account rests."""
-        now_s = self.clock.boottime_s()
-        self._rest_until_s = {account: until for account, until in self._rest_until_s.items() if until > now_s}
-        return {account: until - now_s for account, until in self._rest_until_s.items()}
 
     async def drain(self) -> None:
         """Returns when the calls under way have ended and what became of them is stored."""
@@ -72,16 +67,15 @@ class Send:
         self.reach("after_response")
         routed = call.ready.routed
         held = routed.held
-        if isinstance(said, TryLater) and said.account:
-            said = self._rest(routed.account, said)
-        tried = Tried(held.spent, held.tried, routed.account, routed.route)
+        said = self.health.heard(routed.account, said, started_s)
+        to = self._next(routed, said)
         self.settle.put(
             shard,
             Settled(
                 id=held.id,
                 token=held.token,
                 n=call.n,
-                to=next_step(said, tried, self.limits.schedule_s, self.luck()),
+                to=to,
                 provider=routed.account,
                 said=said,
                 address=held.address,
@@ -89,8 +83,20 @@ class Send:
                 started_at=started_at,
                 took_ms=int((self.clock.boottime_s() - started_s) * 1000),
                 expires_at=held.expires_at,
+                again_in=held.home if isinstance(to, Again) and to.after_s <= 0 else None,
             ),
         )
+
+    def _next(self, routed: Routed, said: Outcome) -> Settlement:
+        """At once with another account that takes calls, where this one surely did not take it."""
+        held = routed.held
+        if isinstance(said, TryNext) and (again := self.health.outage(routed.route, held)):
+            return again
+        takers = () if isinstance(said, Sent) else [one for one in routed.route if not self.health.is_shut(one)]
+        to = next_step(said, Tried(held.spent, held.tried, routed.account, takers), self.limits.schedule_s, self.luck())
+        if isinstance(said, TryNext | TryLater) and isinstance(to, Again) and to.after_s <= 0:
+            self.emit(FailedOver(routed.account, said.code))
+        return to
 
     async def _ask(self, call: Call) -> Outcome:
         """The provider's word. An adapter that breaks is unsure once it was about to write, and harmless before."""
@@ -112,10 +118,3 @@ class Send:
             detail = f"the adapter failed: {type(fault).__name__}"
             return Unsure("adapter_fault", detail) if asked else TryLater("adapter_fault", detail)
 
-    def _rest(self, account: int, said: TryLater) -> TryLater:
-        rest_s = said.after_s if said.after_s is not None else self.limits.pause_s
-        until_s = self.clock.boottime_s() + rest_s
-        if until_s > self._rest_until_s.get(account, 0.0):
-            self._rest_until_s[account] = until_s
-            self.emit(ProviderPaused(account, said.code, rest_s))
-        return msgspec.structs.replace(said, after_s=rest_s)

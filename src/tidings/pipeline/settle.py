@@ -15,7 +15,7 @@ from tidings.domain.errors import Unavailable
 from tidings.domain.events import BatchSettled, CallsMade, DeadLettered, DoubtOpened, SettleFailed
 from tidings.domain.ids import DeliveryId, ShardNumber, unix_ms_in
 from tidings.pipeline.gather import Clash, Gather
-from tidings.ports import Clock, Dispatches, Emit, Settled
+from tidings.ports import Clock, Dispatches, Emit, Hints, Settled
 
 _AGAIN_S: Final = 0.2
 
@@ -26,6 +26,7 @@ class Settle:
     ``apart_s``: the distance of two commits of one shard, unless a full one waits."""
 
     dispatches: Dispatches
+    hints: Hints
     clock: Clock
     emit: Emit
     most: int
@@ -73,6 +74,8 @@ class Settle:
                 if self.clock.boottime_s() - began_s > self.patience_s:
                     return [False] * len(rows)
                 await asyncio.sleep(_AGAIN_S)
+        if lanes := {row.again_in for row in rows if row.again_in is not None}:
+            self.hints.publish(shard, tuple(lanes))
         self._tell(rows, done, self.clock.boottime_s() - began_s)
         return [row.id in done for row in rows]
 

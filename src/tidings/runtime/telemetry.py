@@ -122,6 +122,11 @@ ROWS: Final[Mapping[type[Event], Row]] = {
         ),
     ),
     events.ProviderPaused: _row("warning", Adds("tidings_provider_pauses", "Accounts put to rest", label="code")),
+    events.BreakerChanged: _row(
+        "warning", Adds("tidings_breaker_changes", "Breakers that changed, by their new state", label="state")
+    ),
+    events.FailedOver: _row("debug", Adds("tidings_failovers", "Calls passed on to the next account", label="code")),
+    events.ProviderStateSet: _row("info", Adds("tidings_provider_states", "Orders of operators", label="state")),
     events.RendererKilled: _row("warning", Adds("tidings_renderer_kills", "Renderers ended", label="reason")),
     events.DeadLettered: _row("warning", Adds("tidings_dead_lettered", "To the dead letters", "count", "reason")),
     events.DeadLettersDecided: _row(

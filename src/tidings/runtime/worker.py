@@ -10,10 +10,11 @@ from tidings.domain.events import StorageAway
 from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import Class, Lane, class_of
 from tidings.pipeline.deliver import Deliver
-from tidings.ports import Clock, Emit, Hints
+from tidings.ports import Board, Clock, Emit, Hints
 from tidings.runtime.telemetry import failure
 
 _AGAIN_S: Final = 0.5
+_SHOWN_EVERY_S: Final = 0.5
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Worker:
 
     deliver: Deliver
     hints: Hints
+    board: Board
     shards: Sequence[ShardNumber]
     lanes: Sequence[Lane]
     emit: Emit
@@ -36,8 +38,10 @@ class Worker:
         """Claims until ``stop``, then finishes what it has: at most ``drain_s``."""
         groups = [lanes for class_ in Class if (lanes := [lane for lane in self.lanes if class_of(lane) == class_])]
         pumps = [asyncio.create_task(self._pump(shard, lanes)) for shard in self.shards for lanes in groups]
+        showing = asyncio.create_task(self._show())
         await stop.wait()
         await self._leave(pumps)
+        showing.cancel()
 
     async def _pump(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
         while not self.deliver.send.room.closed:
@@ -55,6 +59,17 @@ class Worker:
             if not more:
                 await self.hints.wait(shard, lanes, self.poll_s)
                 await asyncio.sleep(began_s + self.gather_s - self.clock.boottime_s())
+
+    async def _show(self) -> None:
+        """Shows which accounts are not well here, and learns where they are not well for others."""
+        health = self.deliver.health
+        while True:
+            try:
+                await self.board.show(health.seen())
+                health.learn(await self.board.read())
+            except Exception as fault:  # the top of a loop: what it shows is worth no delivery
+                self.emit(failure("board", fault))
+            await asyncio.sleep(_SHOWN_EVERY_S)
 
     async def _leave(self, pumps: Sequence["asyncio.Task[None]"]) -> None:
         """No new claims; marked calls end, untouched claims go back."""

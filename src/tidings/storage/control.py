@@ -5,17 +5,19 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 
-from tidings.domain.catalog import Account, ApiKey, Catalog, Category, DoubtPolicy, Sender, Template, Tenant
+from tidings.domain.catalog import Account, ApiKey, Catalog, Category, DoubtPolicy, Ordered, Sender, Template, Tenant
 from tidings.domain.errors import Unavailable, UnknownCategory
 from tidings.domain.ids import SLOTS, ShardNumber, TenantId
 from tidings.domain.keys import make_key
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.outcome import Receipt
+from tidings.domain.routing import AccountState, Hop, Order, Route, Rule
 from tidings.domain.template import TemplateSource
 from tidings.storage.secrets import Secrets
 from tidings.storage.shards import AWAY, Pool, PoolConnection
@@ -64,7 +66,8 @@ class Control:
             templates={(row["tenant"], row["name"]): _template(row) for row in rows["templates"]},
             senders=_senders(rows["senders"]),
             accounts={row["id"]: self._account(row) for row in rows["accounts"]},
-            routes={(row["tenant"], Channel(row["channel"])): tuple(row["accounts"]) for row in rows["routes"]},
+            ordered={row["id"]: Ordered(AccountState(row["state"]), row["state_since"]) for row in rows["ordered"]},
+            routes={(row["tenant"], Channel(row["channel"])): _route(row) for row in rows["routes"]},
             rollouts={(row["tenant"], Channel(row["channel"])): row["percent"] for row in rows["rollouts"]},
             shard_of=_shard_of(rows["slot_ranges"]),
             webhooks={row["id"]: webhook_of(self._secrets, row) for row in rows["webhooks"]},
@@ -173,8 +176,18 @@ class Control:
             return {}
         return msgspec.json.decode(self._secrets.open(rows[0]["settings"], _bound(tenant, name)), type=dict[str, str])
 
-    async def put_route(self, tenant: TenantId, channel: Channel, accounts: Sequence[int]) -> None:
-        await self._fetch("put_route", tenant, channel, list(accounts))
+    async def set_account_state(self, tenant: TenantId, name: str, state: AccountState) -> bool:
+        """False when there is no such account."""
+        return bool(await self._fetch("set_account_state", tenant, name, state))
+
+    async def put_route(
+        self, tenant: TenantId, channel: Channel, hops: Sequence[int | Hop], rules: Sequence[Rule] = ()
+    ) -> None:
+        """A hop that is a number is an account with a rank of its own."""
+        full = [hop if isinstance(hop, Hop) else Hop(hop) for hop in hops]
+        accounts, weights = [hop.account for hop in full], [hop.weight for hop in full]
+        kept = [_KeptRule(rule.order.hops, rule.category, rule.country) for rule in rules]
+        await self._fetch("put_route", tenant, channel, accounts, weights, msgspec.json.encode(kept).decode())
 
     async def put_rollout(self, tenant: TenantId, channel: Channel, percent: float) -> None:
         await self._fetch("put_rollout", tenant, channel, percent)
@@ -193,11 +206,26 @@ _READ: Final = (
     "templates",
     "senders",
     "accounts",
+    "ordered",
     "routes",
     "rollouts",
     "slot_ranges",
     "webhooks",
 )
+
+
+class _KeptRule(msgspec.Struct):
+    """A rule of a route as it is stored."""
+
+    hops: tuple[Hop, ...]
+    category: int | None
+    country: str | None
+
+
+def _route(row: asyncpg.Record) -> Route:
+    hops = [Hop(account, weight) for account, weight in zip_longest(row["accounts"], row["weights"])]
+    kept = msgspec.json.decode(row["rules"], type=list[_KeptRule])
+    return Route.of(hops, [Rule(Order.of(one.hops), one.category, one.country) for one in kept])
 
 
 def _bound(tenant: int, name: str) -> str:

@@ -20,6 +20,7 @@ from tidings.web.keys import Keys
 from tidings.web.openapi import with_hot
 from tidings.web.people import Users
 from tidings.web.problems import CONTENT_TYPE, KINDS, Problem, SeveralInvalid, problem, problem_of
+from tidings.web.providers import Providers
 from tidings.web.rollouts import Rollouts
 from tidings.web.routing import Routing
 from tidings.web.suppressions import Suppressions
@@ -64,7 +65,7 @@ def build_broad(edge: Edge) -> FastAPI:
             Exception: _broken,
         },
     )
-    for part in (History, Users, Contents, Routing, Rollouts, Suppressions, Doubts, Webhooks, Keys, DeadLetters):
+    for part in (History, Users, Contents, Providers, Routing, Rollouts, Suppressions, Doubts, Webhooks, Keys, DeadLetters):
         app.include_router(part(edge).routes(), prefix=API)
     app.router.routes.append(Route("/docs", _docs))
     for path in ("/healthz", "/readyz", "/metrics"):

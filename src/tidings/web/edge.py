@@ -12,7 +12,7 @@ from tidings.domain.egress import Egress
 from tidings.domain.lanes import Channel
 from tidings.domain.plan import AddressHash
 from tidings.domain.template import Fault, TemplateSource
-from tidings.ports import Catalogs, Clock, Emit, Post, Providers, Renderer
+from tidings.ports import Board, Catalogs, Clock, Emit, Post, Providers, Renderer
 
 if TYPE_CHECKING:
     from tidings.channels.base import Plugin
@@ -61,6 +61,7 @@ class Edge:
     address_hash: AddressHash
     control: "Control"
     providers: Providers
+    board: Board
     kinds: Mapping[str, Channel]
     channels: Mapping[Channel, "Plugin"]
     check_account: Callable[[Account], str | None]

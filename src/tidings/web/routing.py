@@ -1,49 +1,63 @@
-"""Accounts at providers, and the order in which a channel tries them."""
+"""Routes: the order in which a channel tries its accounts at providers."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from tidings.domain.catalog import Account, receipts_path
+from tidings.domain.catalog import Account, Catalog
 from tidings.domain.errors import Invalid, NotFound
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel
+from tidings.domain.routing import Hop, Order, Route, Rule
 from tidings.web.asking import channel_named
 from tidings.web.edge import Edge
 from tidings.web.fields import Answer, Body, MayManage, MayRead, Name, NamePath, problems
+from tidings.web.providers import accounts_of
 
 
-class ProviderBody(Body):
-    """``kind`` names the adapter. Settings that are not named keep their value; none is ever shown again."""
+class Weighed(Body):
+    """A provider that shares its rank with its neighbours in the list that have weights too: each is the first for its
+    share of the deliveries."""
 
-    kind: Name
-    settings: Annotated[dict[Name, Annotated[str, Field(max_length=8_192)]], Field(max_length=32, default_factory=dict)]
-
-
-class ProviderAnswer(Answer):
-    """``settings`` are the names of those that are set. The provider sends its webhooks to ``receipts_path``."""
-
-    name: str
-    kind: str
-    channel: str
-    settings: list[str]
-    receipts_path: str
+    name: Name
+    weight: Annotated[int, Field(ge=1, le=1_000)]
 
 
-class Providers(Answer):
-    items: list[ProviderAnswer]
+Places = Annotated[list[Name | Weighed], Field(max_length=16)]
+
+
+class RuleBody(Body):
+    """Another order for a category, or for the country of a telephone number, or for both at once."""
+
+    category: Name | None = None
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$", description="Two letters, such as FR.")] | None = None
+    providers: Places
 
 
 class RouteBody(Body):
-    """Names of providers: the first is tried first."""
+    """Names of providers: the first is tried first, unless a rule fits; of the rules the first that fits counts."""
 
-    providers: Annotated[list[Name], Field(max_length=16)]
+    providers: Places
+    rules: Annotated[list[RuleBody], Field(max_length=100, default_factory=list)]
+
+
+class WeighedAnswer(Answer):
+    name: str
+    weight: int
+
+
+class RuleAnswer(Answer):
+    category: str | None
+    country: str | None
+    providers: list[str | WeighedAnswer]
 
 
 class RouteAnswer(Answer):
     channel: str
-    providers: list[str]
+    providers: list[str | WeighedAnswer]
+    rules: list[RuleAnswer]
 
 
 class Routing:
@@ -52,55 +66,34 @@ class Routing:
 
     def routes(self) -> APIRouter:
         router = APIRouter(tags=["routing"])
-        router.add_api_route("/providers", self.providers, methods=["GET"], responses=problems())
-        router.add_api_route("/providers/{name}", self.provider, methods=["GET"], responses=problems())
-        router.add_api_route("/providers/{name}", self.put_provider, methods=["PUT"], responses=problems())
         router.add_api_route("/routes/{channel}", self.route, methods=["GET"], responses=problems())
         router.add_api_route("/routes/{channel}", self.put_route, methods=["PUT"], responses=problems())
         return router
 
-    async def providers(self, caller: MayRead) -> Providers:
-        return Providers(items=[_shown(one) for one in self._accounts(caller.tenant).values()])
-
-    async def provider(self, caller: MayRead, name: NamePath) -> ProviderAnswer:
-        account = self._accounts(caller.tenant).get(name)
-        if account is None:
-            raise NotFound
-        return _shown(account)
-
-    async def put_provider(self, caller: MayManage, name: NamePath, body: ProviderBody) -> ProviderAnswer:
-        channel = self._edge.kinds.get(body.kind)
-        if channel is None:
-            known = ", ".join(sorted(self._edge.kinds))
-            raise Invalid(f"there are adapters for {known}", pointer="/kind", code="unknown_provider")
-        old = self._accounts(caller.tenant).get(name)
-        settings = {**(old.settings if old else {}), **body.settings}
-        flaw = self._edge.check_account(Account(0, caller.tenant, name, body.kind, channel, settings, ""))
-        if flaw is not None:
-            raise Invalid(flaw, pointer="/settings")
-        account = await self._edge.control.put_account(caller.tenant, name, body.kind, channel, body.settings)
-        await self._edge.reload()
-        return _shown(account)
-
     async def route(self, caller: MayRead, channel: NamePath) -> RouteAnswer:
         catalog = self._edge.catalogs()
-        number = self._channel(channel)
-        accounts = catalog.routes.get((caller.tenant, number), ())
-        return RouteAnswer(channel=channel, providers=[catalog.accounts[one].name for one in accounts])
+        route = catalog.routes.get((caller.tenant, self._channel(channel)), Route.of(()))
+        rules = [
+            RuleAnswer(
+                category=_category_name(catalog, rule.category),
+                country=rule.country,
+                providers=_names(catalog, rule.order),
+            )
+            for rule in route.rules
+        ]
+        return RouteAnswer(channel=channel, providers=_names(catalog, route.order), rules=rules)
 
     async def put_route(self, caller: MayManage, channel: NamePath, body: RouteBody) -> RouteAnswer:
-        number, known = self._channel(channel), self._accounts(caller.tenant)
-        for n, name in enumerate(body.providers):
-            if name not in known or known[name].channel != number:
-                detail = "there is no provider of that name on this channel"
-                raise Invalid(detail, pointer=f"/providers/{n}", code="unknown_provider")
-        accounts = [known[name].id for name in dict.fromkeys(body.providers)]
-        await self._edge.control.put_route(caller.tenant, number, accounts)
+        number, catalog = self._channel(channel), self._edge.catalogs()
+        known = {name: one for name, one in accounts_of(catalog, caller.tenant).items() if one.channel == number}
+        hops = _hops(body.providers, known, "/providers")
+        rules = [
+            _rule(catalog, caller.tenant, rule, _hops(rule.providers, known, f"/rules/{n}/providers"), f"/rules/{n}")
+            for n, rule in enumerate(body.rules)
+        ]
+        await self._edge.control.put_route(caller.tenant, number, hops, rules)
         await self._edge.reload()
         return await self.route(caller, channel)
-
-    def _accounts(self, tenant: TenantId) -> dict[str, Account]:
-        return {one.name: one for one in self._edge.catalogs().accounts.values() if one.tenant == tenant}
 
     def _channel(self, name: str) -> Channel:
         try:
@@ -109,11 +102,34 @@ class Routing:
             raise NotFound from fault
 
 
-def _shown(account: Account) -> ProviderAnswer:
-    return ProviderAnswer(
-        name=account.name,
-        kind=account.kind,
-        channel=account.channel.name,
-        settings=sorted(account.settings),
-        receipts_path=receipts_path(account),
-    )
+def _hops(places: Sequence[Name | Weighed], known: dict[str, Account], at: str) -> Sequence[Hop]:
+    """A provider that is named twice keeps its first place. Raises Invalid for one that is not on this channel."""
+    found = dict[str, Hop]()
+    for n, place in enumerate(places):
+        name, weight = (place, None) if isinstance(place, str) else (place.name, place.weight)
+        if name not in known:
+            detail = "there is no provider of that name on this channel"
+            raise Invalid(detail, pointer=f"{at}/{n}", code="unknown_provider")
+        found.setdefault(name, Hop(known[name].id, weight))
+    return list(found.values())
+
+
+def _rule(catalog: Catalog, tenant: TenantId, rule: RuleBody, hops: Sequence[Hop], at: str) -> Rule:
+    if rule.category is None and rule.country is None:
+        raise Invalid("a rule names a category or a country", pointer=at, code="missing_field")
+    if rule.category is None:
+        return Rule(Order.of(hops), None, rule.country)
+    category = catalog.categories.get((tenant, rule.category))
+    if category is None:
+        raise Invalid("there is no category of that name", pointer=f"{at}/category", code="unknown_category")
+    return Rule(Order.of(hops), category.id, rule.country)
+
+
+def _names(catalog: Catalog, order: Order) -> list[str | WeighedAnswer]:
+    """Names alone where there are no weights."""
+    named = [(catalog.accounts[hop.account].name, hop.weight) for hop in order.hops]
+    return [name if weight is None else WeighedAnswer(name=name, weight=weight) for name, weight in named]
+
+
+def _category_name(catalog: Catalog, number: int | None) -> str | None:
+    return None if number is None else catalog.categories_by_id[number].name

@@ -23,7 +23,7 @@ from tidings.storage.shards import BY_ID, FEW_OF_MANY, ONE_PLAN, Shards
 from tidings.storage.suppressions import SuppressionStore
 from tidings.web.app import build_app
 from tidings.web.edge import Edge, Limits
-from tidings.wiring.core import Core, checks, egress_of, flaw_of, post_of, renderer_of
+from tidings.wiring.core import Core, board_of, checks, egress_of, flaw_of, post_of, renderer_of
 
 _SIDE_BY_SIDE: Final = 2
 
@@ -71,6 +71,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         doubts=DoubtFigures(plain),
         control=core.control,
         providers=core.providers,
+        board=board_of(core),
         kinds={name: kind.channel for name, kind in providers.KINDS.items()},
         channels=core.channels,
         webhooks=core.webhooks,

@@ -1,6 +1,7 @@
 """What every role has, and the parts that more than one of them uses."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from tidings.domain.errors import Unavailable
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel
 from tidings.hints.poll import Unwoken, WakeByValkey
+from tidings.limits.board import NoBoard, ValkeyBoard
 from tidings.pipeline.settle import Settle
-from tidings.ports import Emit, Hints, Provider, Reach
+from tidings.ports import Board, Emit, Hints, Provider, Reach
 from tidings.providers import registry as providers
 from tidings.providers.callbacks import CallbackPost, PostLimits
 from tidings.providers.wire_reach import Reach as WayOut
@@ -170,6 +172,14 @@ async def _hints(settings: Settings, stack: AsyncExitStack, *, listen: bool) -> 
     return hints
 
 
+def board_of(core: Core) -> Board:
+    if not core.settings.valkey_url:
+        return NoBoard()
+    board = ValkeyBoard(core.settings.valkey_url, f"{os.uname().nodename}-{os.getpid()}")
+    core.stack.push_async_callback(board.close)
+    return board
+
+
 def renderer_of(core: Core) -> ChildRenderer:
     worker = core.settings.worker
     limits = RenderLimits(cpu_s=worker.render_cpu_s, memory_bytes=worker.render_memory_bytes)
@@ -191,6 +201,7 @@ def settle_of(core: Core, dispatches: DispatchStore) -> Settle:
     worker = core.settings.worker
     return Settle(
         dispatches,
+        core.hints,
         core.clock,
         core.emit,
         _SETTLE_BATCH,

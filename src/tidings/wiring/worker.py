@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 
+from tidings.channels.registry import COUNTRIES
+from tidings.domain.breaker import BreakerRules
 from tidings.domain.lanes import Lane, lane_name, lane_named, sending_lanes
 from tidings.pipeline.deliver import Deliver, DeliverLimits
+from tidings.pipeline.health import Health
 from tidings.pipeline.room import Room
 from tidings.pipeline.send import Send, SendLimits
 from tidings.runtime.telemetry import adapter_fault
 from tidings.runtime.worker import Worker
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.shards import BY_ID, Shards
-from tidings.wiring.core import Core, renderer_of, settle_of
+from tidings.wiring.core import Core, board_of, renderer_of, settle_of
 
 
 async def build_worker(core: Core) -> tuple[Worker, Shards]:
@@ -19,24 +22,27 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
     quick = await core.shards(8, durability.claim, BY_ID)
     durable = await core.shards(4, durability.mark, BY_ID)
     dispatches = DispatchStore(quick, durable, settings.lease_s, settings.send_reserve_s, core.emit)
-    settle = settle_of(core, dispatches)
+    settle, health = settle_of(core, dispatches), health_of(core)
     send = Send(
         providers=core.providers,
+        health=health,
         settle=settle,
         clock=core.clock,
         emit=core.emit,
         adapter_fault=adapter_fault,
         luck=core.random.luck,
-        limits=SendLimits(settings.fence_s, settings.account_pause_s, settings.retry_schedule_s),
+        limits=SendLimits(settings.fence_s, settings.retry_schedule_s),
         room=Room(settings.concurrency),
         reach=core.reach,
     )
     deliver = Deliver(
         dispatches=dispatches,
         settle=settle,
+        health=health,
         send=send,
         renderer=renderer_of(core),
         shapes={name: plugin.shape for name, plugin in core.channels.items()},
+        countries=COUNTRIES,
         catalogs=core.catalog,
         clock=core.clock,
         emit=core.emit,
@@ -47,6 +53,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
     worker = Worker(
         deliver=deliver,
         hints=core.hints,
+        board=board_of(core),
         shards=quick.numbers,
         lanes=lanes_of(settings.lanes),
         emit=core.emit,
@@ -56,6 +63,21 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
         drain_s=settings.drain_s,
     )
     return worker, quick
+
+
+def health_of(core: Core) -> Health:
+    settings, breaker = core.settings.worker, core.settings.breaker
+    rules = BreakerRules(
+        failures=breaker.failures,
+        failures_s=breaker.failures_s,
+        share=breaker.share,
+        share_of=breaker.share_of,
+        window_s=breaker.window_s,
+        open_s=breaker.open_s,
+        open_most_s=breaker.open_most_s,
+        probe_s=settings.send_reserve_s,
+    )
+    return Health(core.catalog, core.clock, core.emit, rules, settings.account_pause_s, settings.drain_per_s)
 
 
 def lanes_of(names: Sequence[str]) -> Sequence[Lane]:

@@ -24,8 +24,11 @@ SELECT id, tenant, name, channel, identity::text AS identity FROM sender ORDER B
 -- name: accounts
 SELECT id, tenant, name, kind, channel, settings, receipt_token FROM account;
 
+-- name: ordered
+SELECT id, state, state_since FROM account WHERE state <> 'auto';
+
 -- name: routes
-SELECT tenant, channel, accounts FROM route;
+SELECT tenant, channel, accounts, weights, rules::text AS rules FROM route;
 
 -- name: rollouts
 SELECT tenant, channel, percent FROM rollout;
@@ -101,14 +104,18 @@ SELECT id, settings, receipt_token FROM account WHERE tenant = $1 AND name = $2;
 -- Apart from the insert, which would draw a new number each time: there are 32,767 of them.
 UPDATE account SET kind = $2, settings = $3 WHERE id = $1 RETURNING id;
 
+-- name: set_account_state
+UPDATE account SET state = $3, state_since = now() WHERE tenant = $1 AND name = $2 RETURNING id, state_since;
+
 -- name: put_account
 INSERT INTO account (tenant, name, kind, channel, settings, receipt_token) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (tenant, name) DO UPDATE SET kind = excluded.kind, settings = excluded.settings
 RETURNING id;
 
 -- name: put_route
-INSERT INTO route (tenant, channel, accounts) VALUES ($1, $2, $3)
-ON CONFLICT (tenant, channel) DO UPDATE SET accounts = excluded.accounts;
+INSERT INTO route (tenant, channel, accounts, weights, rules) VALUES ($1, $2, $3, $4, $5::jsonb)
+ON CONFLICT (tenant, channel) DO UPDATE
+SET accounts = excluded.accounts, weights = excluded.weights, rules = excluded.rules;
 
 -- name: put_rollout
 INSERT INTO rollout (tenant, channel, percent) VALUES ($1, $2, $3)
