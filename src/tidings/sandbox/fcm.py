@@ -207,7 +207,7 @@ def _payload(message: _Message) -> Iterator[bytes]:
     """What counts against the limit: keys and values."""
     for part in (message.data, msgspec.structs.asdict(message.notification) if message.notification else {}):
         for name, value in part.items():
-            yield from (name.encode(), str(value).encode())
+            yield from (name.encode(), value.encode()) if value else ()
 
 
 def _message(message: _Message, to: str, name: str, size: int) -> Message:
