@@ -48,7 +48,7 @@ def too_many(rules, past, now_s, window_s):
 
 @given(rules, calls)
 def test_while_it_is_not_closed_calls_that_begin_are_apart_by_its_waits(rules, calls):
-    """Each call asks first, and takes its time: between two that pass lie the open time, or the patience for a probe."""
+    """Each call asks first, and takes its time: between two probes lies the patience for the first."""
     breaker, now_s, passed_s = Breaker(rules), 0.0, None
     for failed, apart_s, takes_s in calls:
         now_s += apart_s

@@ -20,8 +20,8 @@ from tidings.cli.app import COMMANDS
 from tidings.domain.delivery import Mark, State, Status
 from tidings.domain.lanes import DEAD, IN_DOUBT, lane_name, sending_lanes
 from tidings.domain.outcome import Fenced, Refused, Sent, TryLater, TryNext, Unsure
-from tidings.providers import sendgrid_events, twilio_webhooks
 from tidings.domain.routing import Why
+from tidings.providers import sendgrid_events, twilio_webhooks
 from tidings.providers.wire import _WHY_NOT, NoAnswer, NotSent, Wire
 from tidings.runtime.telemetry import ROWS, Adds, Meters, Observes, Shows
 from tidings.settings import NOT_SETTINGS, _defaults, _flat, env_name

@@ -10,8 +10,8 @@ import msgspec
 from tidings.domain.callback import Webhook
 from tidings.domain.ids import ShardNumber, Slot, TenantId
 from tidings.domain.lanes import Channel, Class
-from tidings.domain.routing import AccountState, Route
 from tidings.domain.rollout import EVERYBODY
+from tidings.domain.routing import AccountState, Route
 
 
 class DoubtPolicy(StrEnum):

@@ -13,10 +13,12 @@ _WHOLE: Final = 1 - 1e-6
 
 
 class Pace:
-    """A token bucket that holds what one second gives: ``per_s`` tokens from ``from_s`` on. Whoever finds none is told a
-    turn, behind all who were told one before: so a backlog comes back in its order, and is looked at once. If the queue
-    grows all the same, more comes in than the rate lets out, and the rate is doubled every half minute: it never becomes
-    the bottleneck for good."""
+    """A token bucket that holds what one second gives: ``per_s`` tokens from ``from_s`` on.
+
+    Whoever finds none is told a turn, behind all who were told one before: so a backlog comes back in its order, and is
+    looked at once. If the queue grows all the same, more comes in than the rate lets out, and the rate is doubled every
+    half minute: it never becomes the bottleneck for good.
+    """
 
     __slots__ = ("_at_s", "_from_s", "_looked_s", "_per_s", "_queue_s", "_tokens", "_turn_s")
 

@@ -117,4 +117,3 @@ class Send:
             self.emit(self.adapter_fault(call.ready.routed.account, fault))
             detail = f"the adapter failed: {type(fault).__name__}"
             return Unsure("adapter_fault", detail) if asked else TryLater("adapter_fault", detail)
-

@@ -31,6 +31,19 @@ _DESCRIPTION: Final = (
     "Says whom to tell what; answers what became of it, and why. Every call needs `Authorization: Bearer td_live_…`; "
     "errors are problems (RFC 9457) with a stable code."
 )
+_PARTS: Final = (
+    History,
+    Users,
+    Contents,
+    Providers,
+    Routing,
+    Rollouts,
+    Suppressions,
+    Doubts,
+    Webhooks,
+    Keys,
+    DeadLetters,
+)
 _OF_STATUS: Final = {400: "malformed_json", 404: "not_found", 405: "method_not_allowed"}
 _SECURITY: Final = {
     "default-src": "'none'",
@@ -65,7 +78,7 @@ def build_broad(edge: Edge) -> FastAPI:
             Exception: _broken,
         },
     )
-    for part in (History, Users, Contents, Providers, Routing, Rollouts, Suppressions, Doubts, Webhooks, Keys, DeadLetters):
+    for part in _PARTS:
         app.include_router(part(edge).routes(), prefix=API)
     app.router.routes.append(Route("/docs", _docs))
     for path in ("/healthz", "/readyz", "/metrics"):
