@@ -76,6 +76,7 @@ _ANSWERS = {
     "400, no mobile telephone": _said(400, 21614, Refused("21614", gone=Gone.hard_bounce)),
     "400, a country that is not allowed": _said(400, 21408, Refused("21408")),
     "403, a country that is not allowed": _said(403, 21408, Refused("21408")),
+    "400, our address for callbacks is none": _said(400, 21609, _paused("21609")),
     "400, the account is not active": _said(400, 10001, _paused("10001")),
     "400, the sender's queue is full": _said(400, 21611, TryNext("21611")),
     "429, the sender's queue is full": _said(429, 21611, TryNext("21611")),

@@ -41,6 +41,7 @@ BY_CODE: Final[Mapping[int, Verdict]] = {
     20404: Verdict.pause,
     20429: Verdict.pace,
     21408: Verdict.refuse,
+    21609: Verdict.pause,
     21611: Verdict.next,
     63038: Verdict.pause,
 }
