@@ -171,6 +171,12 @@ class System:
     async def heal(self, provider: str = "sendgrid") -> None:
         await self.sandbox("DELETE", f"/faults/{provider}")
 
+    async def well(self) -> None:
+        """Every provider answers as it should, and tells what became of its messages as it does by default."""
+        for provider in await self.sandbox("GET", "/stats"):
+            await self.heal(provider)
+            await self.receipts(provider)
+
     async def receipts(self, provider: str = "sendgrid", **more: Any) -> None:
         await self.sandbox("PUT", f"/receipts/{provider}", more)
 

@@ -14,8 +14,7 @@ async def shared_system(tmp_path_factory):
 @pytest_asyncio.fixture
 async def system(shared_system: System):
     """Healthy, and with ledgers of its own."""
-    await shared_system.heal()
-    await shared_system.receipts()
+    await shared_system.well()
     shared_system.fault_file.unlink(missing_ok=True)
     await shared_system.begin()
     yield shared_system
@@ -33,7 +32,6 @@ async def shared_lone_system(tmp_path_factory):
 async def lone_system(shared_lone_system: System):
     """Healthy, with one worker, so that what one call shows about it is true of all: which catalog it knows, say. Its
     policies decide sooner."""
-    await shared_lone_system.heal()
-    await shared_lone_system.receipts()
+    await shared_lone_system.well()
     await shared_lone_system.begin()
     yield shared_lone_system

@@ -1,6 +1,8 @@
 """SMS by Twilio, from the API to the telephone and back."""
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE
 
 import aiohttp
 
@@ -64,7 +66,6 @@ async def test_an_sms_in_doubt_is_settled_by_the_callback_that_names_it(system: 
     for id_ in ids:
         (attempt,) = attempts(await system.get(id_))
         assert attempt in {("unsure", "timeout"), ("sent", "receipt")}
-    await system.heal("twilio")
     assert (await system.stats("twilio"))["accepted"] == 5
     await system.check()
 
@@ -130,7 +131,6 @@ async def test_a_number_that_does_not_exist_is_not_tried_again(system: System):
     await system.receipts("twilio", share_delivered=0, share_bounced=1)
     story = await system.becomes(await sms(system, to, "Hello"), "undelivered")
     assert [one["reason"] for one in story["deliveries"]] == ["30005"]
-    await system.receipts("twilio")
 
     async def held() -> bool:
         return (await system.ask("GET", f"/suppressions/sms/{number}"))[0] == 200
@@ -138,3 +138,22 @@ async def test_a_number_that_does_not_exist_is_not_tried_again(system: System):
     await until(held, 20, "the number to be suppressed")
     await system.becomes(await sms(system, to, "Hello again"), "suppressed")
     await system.check()
+
+
+async def test_a_test_key_sends_to_the_sandbox_and_hears_of_it_by_callbacks_of_its_own(system: System):
+    words = ("keys", "create", "sms-twin", "--test", "--data-dir", str(system.data_dir))
+    command = await asyncio.create_subprocess_exec(sys.executable, "-m", "tidings", *words, stdout=PIPE)
+    key = {"Authorization": f"Bearer {(await command.communicate())[0].decode().strip()}"}
+    body = {"to": {"phone": "+12025550166"}, "channels": ["sms"], "content": {"text": "A try"}}
+
+    async def accepted() -> str | None:
+        status, said, _ = await system.ask("POST", "/notifications", body, **key)
+        return said["id"] if status == 202 else None
+
+    id_ = await until(accepted, 30, "the new key to work")
+
+    async def delivered() -> bool:
+        return (await system.ask("GET", f"/notifications/{id_}", **key))[1]["status"] == "delivered"
+
+    await until(delivered, 30, "the SMS of the twin to be delivered")
+    assert (await system.ask("GET", f"/notifications/{id_}"))[0] == 404
