@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 from wire_peer import Talk, answer, playing
 
@@ -173,6 +175,35 @@ def test_a_body_that_is_covered_by_its_digest_cannot_be_another() -> None:
     hooks = Webhooks("token")
     assert hooks.receipts(WebhookCall(url, headers, b'{"property": "value", "boolean": true}')) == []
     assert hooks.receipts(WebhookCall(url, headers, b"MessageSid=SM1&MessageStatus=delivered")) is None
+
+
+class Fields(dict[str, list[str]]):
+    """Fields that may come more than once, as Twilio's validator wants them."""
+
+    def getlist(self, name: str) -> list[str]:
+        return self[name]
+
+
+WORDS = st.text(alphabet=st.characters(codec="utf-8"), max_size=20)
+
+
+@given(st.lists(st.tuples(WORDS.filter(bool), WORDS), max_size=12))
+def test_whatever_the_fields_are_both_sides_cover_the_same(pairs: list[tuple[str, str]]) -> None:
+    fields = Fields()
+    for name, value in pairs:
+        fields.setdefault(name, []).append(value)
+    signature = RequestValidator("token").compute_signature(REPORTS, fields)
+    call = WebhookCall(REPORTS, {"x-twilio-signature": signature}, urlencode(pairs).encode())
+    assert Webhooks("token").receipts(call) is not None
+    assert Webhooks("tokem").receipts(call) is None
+
+
+@given(st.binary(max_size=200), st.text(max_size=50), st.text(max_size=50))
+def test_whatever_comes_is_refused_without_an_exception(body: bytes, signature: str, settings: str) -> None:
+    headers = {"x-twilio-signature": signature.encode("utf-8", "replace").decode("latin-1")}
+    headers["x-twilio-webhooks-signature-settings"] = settings.encode("utf-8", "replace").decode("latin-1")
+    for url in (REPORTS, "", "https://[", "https://h:99999999/?ref=%ff&ref=", signature):
+        assert Webhooks("token", "shared").receipts(WebhookCall(url, headers, body)) is None
 
 
 STARTED = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from tidings.domain.outcome import Engagement, Gone, Receipt
 from tidings.ports import WebhookCall
@@ -68,7 +68,7 @@ class Webhooks:
     def _signed(self, call: WebhookCall, fields: Fields) -> bool:
         """The signature covers the whole address and, of a form, every field."""
         hash_, key = self._keys.get(_algorithm(call.headers.get(SIGNED_HOW, "")), ("", None))
-        digest = dict(parse_qsl(urlsplit(call.url).query)).get("bodySHA256")
+        digest = _query(call.url).get("bodySHA256")
         if key is None or (digest is not None and digest != hashlib.sha256(call.body).hexdigest()):
             return False
         covered = "" if digest is not None else "".join(name + value for name, value in sorted(set(fields)))
@@ -92,6 +92,10 @@ def _spellings(url: str) -> Iterator[str]:
     yield url if bare != netloc else f"{scheme}://{bare}:{_USUAL_PORTS.get(scheme, '')}{slash}{path}"
 
 
+def _query(url: str) -> Mapping[str, str]:
+    return dict(parse_qsl(url.partition("?")[2]))
+
+
 def _fields(body: bytes) -> Fields | None:
     """None for what is no form of a sensible size."""
     try:
@@ -106,7 +110,7 @@ def _status(call: WebhookCall, fields: Mapping[str, str]) -> Receipt | None:
         return None
     code = text(fields.get("ErrorCode"))
     return Receipt(
-        reference=text(dict(parse_qsl(urlsplit(call.url).query)).get(REFERENCE)),
+        reference=text(_query(call.url).get(REFERENCE)),
         event_key=event_key(f"{sid}-{kind}", call.body),
         kind=kind,
         status=STATUSES.get(kind),
