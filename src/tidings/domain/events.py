@@ -193,6 +193,12 @@ class ReceiptsFiled(Event, frozen=True, gc=False):
     unknown: int
 
 
+class AddressesGone(Event, frozen=True, gc=False):
+    """Addresses that take nothing any more, by why: a provider said so in an answer or a receipt."""
+
+    reasons: Mapping[str, int]
+
+
 class ReceiptForged(Event, frozen=True, gc=False):
     """A webhook call whose signature is not the provider's."""
 

@@ -1,13 +1,13 @@
 """Receipts: a provider's later words, each filed once in the shard that its reference names."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidings.domain import ids
 from tidings.domain.catalog import Account
-from tidings.domain.events import DoubtResolved, ReceiptsFiled
+from tidings.domain.events import AddressesGone, DoubtResolved, ReceiptsFiled
 from tidings.domain.ids import ShardNumber
 from tidings.domain.outcome import Receipt
 from tidings.domain.plan import AddressHash
@@ -40,6 +40,8 @@ class FileReceipts:
         stray += [row for row, end in ends if not end.known]
         await self._without_delivery(account, stray)
         self._tell(account, [end for _, end in ends], len(stray))
+        if gone := Counter(row.gone.value for row in (*(row for row, end in ends if end.new), *stray) if row.gone):
+            self.emit(AddressesGone(gone))
 
     async def _without_delivery(self, account: Account, stray: Sequence[Receipt]) -> None:
         words = [(row, self._word(account, row)) for row in stray]

@@ -12,8 +12,9 @@ from typing import Final
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Again, Bury, Doubt, Settlement
 from tidings.domain.errors import Unavailable
-from tidings.domain.events import BatchSettled, CallsMade, DeadLettered, DoubtOpened, SettleFailed
+from tidings.domain.events import AddressesGone, BatchSettled, CallsMade, DeadLettered, DoubtOpened, SettleFailed
 from tidings.domain.ids import DeliveryId, ShardNumber, unix_ms_in
+from tidings.domain.outcome import Refused
 from tidings.pipeline.gather import Clash, Gather
 from tidings.ports import Clock, Dispatches, Emit, Hints, Settled
 
@@ -99,6 +100,8 @@ class Settle:
             now_ms = self.clock.now().timestamp() * 1000
             latencies_s = tuple((now_ms - unix_ms_in(row.id)) / 1000 for row in calls)
             self.emit(CallsMade(Counter(type(row.said).__name__ for row in calls), latencies_s))
+        if gone := Counter(row.said.gone.value for row in calls if isinstance(row.said, Refused) and row.said.gone):
+            self.emit(AddressesGone(gone))
         for reason, count in Counter(row.to.reason for row in mine if isinstance(row.to, Bury)).items():
             self.emit(DeadLettered(count, reason))
         for reason, count in Counter(row.to.reason for row in mine if isinstance(row.to, Doubt)).items():

@@ -138,6 +138,9 @@ ROWS: Final[Mapping[type[Event], Row]] = {
         Adds("tidings_receipts_repeated", "Receipts known already", "repeated"),
         Adds("tidings_receipts_unknown", "Receipts that name no delivery of ours", "unknown"),
     ),
+    events.AddressesGone: _row(
+        "info", Adds("tidings_addresses_gone", "Addresses that take nothing any more", "reasons", "reason")
+    ),
     events.ReceiptForged: _row("warning", Adds("tidings_receipts_forged", "Receipt calls with a wrong signature")),
     events.CallbacksPosted: _row(
         "debug", Adds("tidings_callbacks", "Calls to callers' systems, by what came of them", "outcomes", "outcome")

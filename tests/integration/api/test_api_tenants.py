@@ -11,6 +11,7 @@ async def test_nothing_of_another_tenant_can_be_seen_or_changed(api: Api):
     await api.call("PUT", "/api/v1/categories/private", {"class": "promotional", "channels": ["email"]})
     await api.call("PUT", "/api/v1/senders/private", {"channels": {"email": {"email": "me@example.com"}}})
     await api.call("PUT", "/api/v1/providers/private", {"kind": "sendgrid", "settings": {"api_key": "x"}})
+    await api.call("PUT", "/api/v1/suppressions/email/held@example.com")
     id_, delivery = mine["id"], mine["deliveries"][0]["id"]
     swapped = [
         ("GET", f"/notifications/{id_}", None),
@@ -22,6 +23,8 @@ async def test_nothing_of_another_tenant_can_be_seen_or_changed(api: Api):
         ("GET", "/templates/order_confirmation", None),
         ("GET", "/senders/private", None),
         ("GET", "/providers/private", None),
+        ("GET", "/suppressions/email/held@example.com", None),
+        ("DELETE", "/suppressions/email/held@example.com", None),
     ]
     for method, path, body in swapped:
         said = await api.call(method, "/api/v1" + path, body, api.other)
