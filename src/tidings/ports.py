@@ -11,8 +11,8 @@ from uuid import UUID
 
 import msgspec
 
-from tidings.domain.callback import Callback, Listener, Posted, Webhook
 from tidings.domain.breaker import BreakerState
+from tidings.domain.callback import Callback, Posted, Webhook
 from tidings.domain.catalog import Account, Catalog
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Settlement
@@ -250,13 +250,14 @@ class Callbacks(Protocol):
 
     async def finish(self, shard: ShardNumber, rows: Sequence[Finished]) -> None: ...
 
-    async def drop(self, shard: ShardNumber, webhooks: Sequence[Webhook], most: int) -> int:
-        """Removes what was to be told to those that are disabled, or gone for a day; returns how many."""
+    async def drop(self, shard: ShardNumber, most: int) -> int:
+        """Removes what nobody will be told, because nobody listens any more; returns how many."""
         ...
 
 
-Listen = Callable[[ShardNumber, Sequence[Listener]], Awaitable[None]]
-"""From then on changes of status make callbacks for these, and for no others. Raises ``errors.Unavailable``."""
+Listen = Callable[[ShardNumber, Catalog], Awaitable[None]]
+"""From then on changes of status make callbacks for the webhooks of this catalog, and for no others, unless the shard
+knows a newer one. Raises ``errors.Unavailable``."""
 
 
 class Failing(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from tidings.domain.callback import Callback, Posted, Webhook, event_of, listeners, wait_s
+from tidings.domain.callback import Callback, Posted, Webhook, event_of, wait_s
 from tidings.domain.events import CallbacksDropped, CallbacksPosted
 from tidings.domain.ids import ShardNumber
 from tidings.pipeline.gather import Gather
@@ -88,11 +88,10 @@ class TellCallers:
         version, again_s = self._kept_up.get(shard, (-1, 0.0))
         if version == catalog.version and now_s < again_s:
             return
-        webhooks = list(catalog.webhooks.values())
-        await self.listen(shard, listeners(webhooks))
-        dropped = batch = await self.callbacks.drop(shard, webhooks, _DROP_BATCH)
+        await self.listen(shard, catalog)
+        dropped = batch = await self.callbacks.drop(shard, _DROP_BATCH)
         while batch == _DROP_BATCH:
-            batch = await self.callbacks.drop(shard, webhooks, _DROP_BATCH)
+            batch = await self.callbacks.drop(shard, _DROP_BATCH)
             dropped += batch
         if dropped:
             self.emit(CallbacksDropped(dropped, "no_receiver"))

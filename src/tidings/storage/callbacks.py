@@ -11,7 +11,8 @@ import asyncpg
 import msgspec
 
 from tidings.domain import ids
-from tidings.domain.callback import Callback, Listener, Webhook
+from tidings.domain.callback import Callback, listeners
+from tidings.domain.catalog import Catalog
 from tidings.domain.delivery import Mark
 from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import Channel
@@ -54,12 +55,9 @@ class CallbackStore:
         columns = [row.id for row in ordered], [row.token for row in ordered], [row.after_s for row in ordered]
         await self._by_id.fetch(shard, self._sql["finish"], *columns)
 
-    async def drop(self, shard: ShardNumber, webhooks: Sequence[Webhook], most: int) -> int:
-        off = [one for one in webhooks if one.disabled_at is not None]
-        enabled = [one.id for one in webhooks if one.enabled]
-        columns = [one.id for one in off], [one.disabled_at for one in off], enabled, most
+    async def drop(self, shard: ShardNumber, most: int) -> int:
         async with self._plain.connection(shard) as connection:
-            return int((await connection.execute(self._sql["drop"], *columns)).split()[-1])
+            return int((await connection.execute(self._sql["drop"], most)).split()[-1])
 
 
 class ListenerStore:
@@ -69,14 +67,15 @@ class ListenerStore:
         self._shards = shards
         self._sql: Mapping[str, str] = load_statements("callbacks")
 
-    async def everywhere(self, rows: Sequence[Listener]) -> None:
+    async def everywhere(self, catalog: Catalog) -> None:
         """In every shard on return."""
-        await asyncio.gather(*(self.listen(shard, rows) for shard in self._shards.numbers))
+        await asyncio.gather(*(self.listen(shard, catalog) for shard in self._shards.numbers))
 
-    async def listen(self, shard: ShardNumber, rows: Sequence[Listener]) -> None:
+    async def listen(self, shard: ShardNumber, catalog: Catalog) -> None:
         """Implements ``ports.Listen``."""
+        rows = listeners(catalog.webhooks.values())
         columns = [row.tenant for row in rows], [row.webhook for row in rows], [row.events for row in rows]
-        await self._shards.fetch(shard, self._sql["listen"], *columns)
+        await self._shards.fetch(shard, self._sql["listen"], catalog.version, *columns)
 
 
 def _age(row: asyncpg.Record) -> tuple[datetime, UUID]:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tidings.domain.callback import Listener
-from tidings.domain.catalog import Account
+from tidings.domain.catalog import Account, Catalog
 from tidings.domain.egress import Egress
 from tidings.domain.lanes import Channel
 from tidings.domain.plan import AddressHash
@@ -67,7 +66,7 @@ class Edge:
     check_account: Callable[[Account], str | None]
     doubts: "DoubtFigures"
     webhooks: "Webhooks"
-    listen: Callable[[Sequence[Listener]], Awaitable[None]]
+    listen: Callable[[Catalog], Awaitable[None]]
     post: Post
     egress: Egress
     secret_overlap_s: float

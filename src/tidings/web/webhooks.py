@@ -7,7 +7,7 @@ from uuid import uuid4
 from fastapi import APIRouter
 from pydantic import Field
 
-from tidings.domain.callback import EVENTS, Wanted, Webhook, listeners, test_event
+from tidings.domain.callback import EVENTS, Wanted, Webhook, test_event
 from tidings.domain.errors import Invalid, NotFound
 from tidings.domain.ids import TenantId
 from tidings.ports import Failing
@@ -108,7 +108,7 @@ class Webhooks:
 
     async def _heed(self) -> None:
         await self._edge.reload()
-        await self._edge.listen(listeners(self._edge.catalogs().webhooks.values()))
+        await self._edge.listen(self._edge.catalogs())
 
     def _known(self, tenant: TenantId, name: str) -> Webhook:
         for one in self._edge.catalogs().webhooks.values():

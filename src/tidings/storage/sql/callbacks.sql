@@ -36,27 +36,28 @@ UPDATE callback b SET due_at = now() + r.after_s * interval '1 second', token = 
 FROM r WHERE r.after_s IS NOT NULL AND b.id = r.id AND b.token = r.token;
 
 -- name: drop
--- What nobody will be told: of webhooks that were disabled after it happened, and what is a day old and of none that is
--- enabled, because it was deleted.
+-- What nobody will be told, because nobody listens any more.
 DELETE FROM callback b USING (
-    SELECT ctid FROM callback
-    WHERE EXISTS (
-        SELECT FROM unnest($1::int[], $2::timestamptz[]) AS d(webhook, at)
-        WHERE d.webhook = callback.webhook AND callback.at <= d.at
-    ) OR (webhook <> ALL ($3::int[]) AND at < now() - interval '1 day')
-    LIMIT $4
+    SELECT ctid FROM callback WHERE NOT EXISTS (SELECT FROM listener l WHERE l.webhook = callback.webhook)
+    LIMIT $1
     FOR UPDATE SKIP LOCKED
 ) old WHERE b.ctid = old.ctid;
 
 -- name: listen
--- All that are enabled take the place of all that were known.
-WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest($1::int[], $2::int[], $3::bigint[]) AS w(tenant, webhook, events)
+-- All that are enabled take the place of all that were known, unless that came from a newer catalog. An older one counts
+-- after a minute, because nobody holds it for so long: the control database was put back.
+WITH newer AS (
+    INSERT INTO listening AS l (version) VALUES ($1)
+    ON CONFLICT (only_row) DO UPDATE SET version = excluded.version, at = now()
+    WHERE excluded.version >= l.version OR l.at < now() - interval '1 minute'
+    RETURNING version
+),
+wanted AS MATERIALIZED (
+    SELECT w.* FROM unnest($2::int[], $3::int[], $4::bigint[]) AS w(tenant, webhook, events), newer
 ),
 gone AS (
-    DELETE FROM listener l WHERE NOT EXISTS (
-        SELECT FROM wanted w WHERE (w.tenant, w.webhook) = (l.tenant, l.webhook)
-    )
+    DELETE FROM listener l USING newer
+    WHERE NOT EXISTS (SELECT FROM wanted w WHERE (w.tenant, w.webhook) = (l.tenant, l.webhook))
 )
 INSERT INTO listener AS l (tenant, webhook, events)
 SELECT tenant, webhook, events FROM wanted ORDER BY tenant, webhook

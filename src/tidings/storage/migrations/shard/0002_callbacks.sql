@@ -1,5 +1,10 @@
 -- Which webhooks want to hear of which statuses: bit n stands for status n. Copied from the control database, so that a
--- change of status and the callbacks about it are one commit.
+-- change of status and the callbacks about it are one commit; listening says which version of it was copied.
+CREATE TABLE listening (
+    only_row boolean     PRIMARY KEY DEFAULT true CHECK (only_row),
+    version  bigint      NOT NULL,
+    at       timestamptz NOT NULL DEFAULT now()
+);
 CREATE TABLE listener (
     tenant  integer NOT NULL,
     webhook integer NOT NULL,
