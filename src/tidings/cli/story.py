@@ -29,7 +29,7 @@ def clock(at: str | None) -> str:
 def told(one: dict[str, Any]) -> RenderableType:
     """Head, deliveries and timeline."""
     head = Text.assemble((one["id"], "bold"), " to ", (one["user"], "bold"), "  ", coloured(one["status"]))
-    return Group(head, _deliveries(one), _timeline(one))
+    return Group(head, _deliveries(one), timeline(one))
 
 
 def _deliveries(one: dict[str, Any]) -> Table:
@@ -58,7 +58,7 @@ def _deliveries(one: dict[str, Any]) -> Table:
     return table
 
 
-def _timeline(one: dict[str, Any]) -> Table:
+def timeline(one: dict[str, Any]) -> Table:
     table = Table("time (UTC)", "what", "provider", "why", box=None, header_style="dim")
     for line in one["timeline"]:
         why = " ".join(filter(None, (line["why"], line["detail"])))
