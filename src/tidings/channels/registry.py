@@ -8,6 +8,7 @@ from tidings.channels.country import country_of
 from tidings.channels.email import Email
 from tidings.channels.push import Push
 from tidings.channels.sms import Sms
+from tidings.channels.whatsapp import WhatsApp
 from tidings.domain.lanes import Channel
 from tidings.ports import Country
 
@@ -16,7 +17,7 @@ COUNTRIES: Final[Mapping[Channel, Country]] = {Channel.sms: country_of, Channel.
 
 
 def build_channels() -> Mapping[Channel, Plugin]:
-    plugins: tuple[Plugin, ...] = (Email(), Sms(), Push())
+    plugins: tuple[Plugin, ...] = (Email(), Sms(), Push(), WhatsApp())
     return {plugin.number: plugin for plugin in plugins}
 
 

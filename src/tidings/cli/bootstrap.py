@@ -32,6 +32,7 @@ SENDERS: Final[Mapping[Channel, Mapping[str, str]]] = {
     Channel.email: {"email": "hello@example.com", "name": "Tidings"},
     Channel.sms: {"number": "+15005550006"},
     Channel.push: {},
+    Channel.whatsapp: {"phone_number_id": "106540352242922", "display": "Tidings"},
 }
 WELCOME: Final = TemplateSource(
     subject="Your order {{ order }} is confirmed",

@@ -13,6 +13,7 @@ from tidings.providers.mailgun import Mailgun
 from tidings.providers.sendgrid import SendGrid
 from tidings.providers.smtp import Smtp
 from tidings.providers.twilio import Twilio
+from tidings.providers.whatsapp import WhatsApp
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -28,6 +29,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "smtp": Kind(Channel.email, Smtp),
     "fcm": Kind(Channel.push, Fcm),
     "twilio": Kind(Channel.sms, Twilio),
+    "whatsapp": Kind(Channel.whatsapp, WhatsApp),
 }
 
 

@@ -10,6 +10,7 @@ from tidings.sandbox.sendgrid import SendGrid
 from tidings.sandbox.signing import SigningKey
 from tidings.sandbox.standin import Account, StandIn
 from tidings.sandbox.twilio import Twilio
+from tidings.sandbox.whatsapp import WhatsApp
 
 
 class Make(Protocol):
@@ -27,5 +28,6 @@ STAND_INS: Final[Mapping[str, Make]] = MappingProxyType(
         Mailgun.name: Mailgun,
         Fcm.name: Fcm,
         Twilio.name: Twilio,
+        WhatsApp.name: WhatsApp,
     }
 )
