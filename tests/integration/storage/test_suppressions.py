@@ -198,9 +198,7 @@ LAST_WORD = "(excluded.at, NOT excluded.lifted) > (old.at, NOT old.lifted)"
 BUGS = {
     "the word that comes last wins": Planted("merge", "WHERE", LAST_WORD, "true"),
     "a tie is left to chance": Planted("merge", "WHERE", LAST_WORD, "excluded.at > old.at"),
-    "what was said meanwhile counts as spread": Planted(
-        "spread", "WHERE", "AND s.at = r.at AND s.lifted = r.lifted", ""
-    ),
+    "what was said meanwhile counts as spread": Planted("spread", "USING", ", at, lifted)", ")"),
     "a new word is not passed on": Planted("merge", "SET", ", spread = excluded.spread", ""),
 }
 
@@ -245,8 +243,9 @@ async def test_a_shard_that_is_away_learns_it_later_and_the_caller_is_told_to_re
 
 
 async def test_many_words_at_once_from_many_sides_neither_wait_for_each_other_nor_get_lost(desk):
-    words = [desk.word(reason, n, n=n) for n in range(100) for reason in ("stop", "complaint")]
-    await asyncio.gather(*(desk.list.put(Random(n).sample(words, len(words))) for n in range(4)))
+    words = [desk.word(reason, -n, n=n) for n in range(100) for reason in ("stop", "complaint")]
+    sweeps = [desk.list.spread(shard, SPREAD) for shard in desk.two.numbers for _ in range(4)]
+    await asyncio.gather(*(desk.list.put(Random(n).sample(words, len(words))) for n in range(4)), *sweeps)
     assert await stored(desk, 0) == await stored(desk, 1) == plain(words)
 
 

@@ -17,12 +17,19 @@ WHERE (excluded.at, NOT excluded.lifted) > (old.at, NOT old.lifted);
 SELECT tenant, channel, hash, reason, at, lifted, delivery_id FROM suppression WHERE NOT spread ORDER BY at LIMIT $1;
 
 -- name: spread
--- The others know it, unless something else was said here meanwhile.
+-- The others know it, unless something else was said here meanwhile. Locked in the order of merge.
 UPDATE suppression s SET spread = true
-FROM unnest($1::int[], $2::smallint[], $3::bytea[], $4::text[], $5::timestamptz[], $6::boolean[])
-    AS r(tenant, channel, hash, reason, at, lifted)
-WHERE s.slot = -1 AND s.tenant = r.tenant AND s.channel = r.channel AND s.hash = r.hash AND s.reason = r.reason
-  AND s.at = r.at AND s.lifted = r.lifted;
+FROM (
+    SELECT tenant, channel, hash, reason
+    FROM suppression s
+    JOIN unnest($1::int[], $2::smallint[], $3::bytea[], $4::text[], $5::timestamptz[], $6::boolean[])
+        AS r(tenant, channel, hash, reason, at, lifted) USING (tenant, channel, hash, reason, at, lifted)
+    WHERE s.slot = -1
+    ORDER BY tenant, channel, hash, reason
+    FOR UPDATE OF s
+) told
+WHERE s.slot = -1 AND s.tenant = told.tenant AND s.channel = told.channel AND s.hash = told.hash
+  AND s.reason = told.reason;
 
 -- name: of_address
 -- Lifted ones too.
