@@ -1,17 +1,20 @@
 """What providers said later. The only writer of ``receipt``, and in the same commit one of ``suppression``."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
 
 from tidings.domain import ids
 from tidings.domain.catalog import Account
 from tidings.domain.delivery import Mark
 from tidings.domain.ids import DeliveryId, ShardNumber
-from tidings.domain.outcome import Receipt
+from tidings.domain.outcome import Gone, Receipt
 from tidings.domain.plan import AddressHash
 from tidings.domain.suppression import held_against
 from tidings.ports import Filed
-from tidings.storage.shards import Shards
+from tidings.storage.push_tokens import PushTokens
+from tidings.storage.shards import PoolConnection, Shards
 from tidings.storage.sql import column, load_statements
 
 _UNREFERENCED: Final = Filed(known=False, new=False, resolved=False)
@@ -24,15 +27,14 @@ class ReceiptStore:
         self._durable = durable
         self._hash = address_hash
         self._sql = load_statements("receipts")
+        self._tokens = PushTokens()
 
     async def file(self, shard: ShardNumber, account: Account, rows: Sequence[Receipt]) -> Sequence[Filed]:
         named = [(ids.parse_reference(row.reference), row) for row in rows]
         usable = [(*reference, row) for reference, row in named if reference]
         if not usable:
             return [_UNREFERENCED] * len(rows)
-        found = await self._durable.fetch(
-            shard,
-            self._sql["file"],
+        values = (
             *ids.bounds([id_ for id_, _, _ in usable]),
             account.tenant,
             account.id,
@@ -50,8 +52,22 @@ class ReceiptStore:
             [row.gone is None for *_, row in usable],
             column(self._hash_of(account, row) for *_, row in usable),
         )
+        dead = {id_ for id_, _, row in usable if row.gone == Gone.unregistered}
+        async with self._durable.connection(shard) as connection:
+            found = await self._filed(connection, values, dead)
         filed = {(row["id"], row["event_key"]): Filed(row["known"], row["new"], row["resolved"]) for row in found}
         return [filed[reference[0], row.event_key] if reference else _UNREFERENCED for reference, row in named]
+
+    async def _filed(
+        self, connection: PoolConnection, values: Sequence[Any], dead: Collection[DeliveryId]
+    ) -> Sequence[asyncpg.Record]:
+        if not dead:
+            return await connection.fetch(self._sql["file"], *values)
+        async with connection.transaction():
+            found = await connection.fetch(self._sql["file"], *values)
+            if known := [row["id"] for row in found if row["known"] and row["id"] in dead]:
+                await self._tokens.forget(connection, known)
+        return found
 
     def _hash_of(self, account: Account, row: Receipt) -> bytes | None:
         if row.address is None or not (row.gone or row.lifts):

@@ -11,12 +11,14 @@ from tests.integration.shards import TwoShards
 from tests.integration.storage.test_accepting import accept, asked
 from tests.integration.storage.test_dispatches import Bench
 from tidings.domain import ids
+from tidings.domain.catalog import Account
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Again, Finish
 from tidings.domain.lanes import Channel, Class, lane_of
-from tidings.domain.outcome import Gone, Refused, Sent, TryNext
+from tidings.domain.outcome import Gone, Receipt, Refused, Sent, TryNext
 from tidings.domain.people import Person
 from tidings.storage.people import People
+from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID
 
 LANE = lane_of(Channel.push, Class.transactional)
@@ -223,6 +225,20 @@ async def test_the_same_token_of_another_user_and_of_another_channel_stays(bench
     await bench.mark([first])
     await bench.settle(first, 1, Finish(Mark.failed, "provider_refused"), UNREGISTERED)
     assert (await bench.tokens(user), await bench.tokens(other)) == ((), ("dead",))
+
+
+async def test_a_receipt_that_says_so_takes_the_token_away_too_but_only_from_its_own_tenant(bench):
+    user = await bench.user("dead", "tablet")
+    await bench.push(user)
+    (first,) = await bench.held()
+    word = Receipt(ids.reference(first.id, 1), "e", "gone", None, None, None, first.now, b"", gone=Gone.unregistered)
+    store = ReceiptStore(bench.shards, bench.two.secrets.address_hash)
+    ours = Account(1, bench.two.tenant, "main", "fcm", Channel.push, {}, "token")
+    stranger = Account(2, ids.TenantId(bench.two.tenant + 1), "main", "fcm", Channel.push, {}, "token")
+    assert not (await store.file(bench.shard, stranger, [word]))[0].known
+    assert await bench.tokens(user) == ("dead", "tablet")
+    assert (await store.file(bench.shard, ours, [word]))[0].new
+    assert await bench.tokens(user) == ("tablet",)
 
 
 async def test_an_address_of_another_channel_stays_whatever_is_said_of_it(bench):
