@@ -63,12 +63,13 @@ class Desk:
             await self.dispatches.give_back(shard, others, [7] * len(others))
         return mine
 
-    async def refused(self, held, gone: Gone | None) -> None:
-        """The end of a call that was made."""
-        [marked] = await self.dispatches.mark(ShardNumber(0), [held.id], [7], [self.account.id])
-        said = Refused("http_400", gone=gone)
-        end = Settled(held.id, 7, marked.n, Finish(Mark.failed), self.account.id, said, held.address, held.address_hash)
-        assert await self.dispatches.settle(ShardNumber(0), [end]) == [held.id]
+    async def refused(self, *held, gone: Gone | None) -> None:
+        """The ends of calls that were made, in one commit."""
+        shard, ids = ShardNumber(0), [one.id for one in held]
+        await self.dispatches.mark(shard, ids, [7] * len(ids), [self.account.id] * len(ids))
+        end, said = Finish(Mark.failed), Refused("http_400", gone=gone)
+        ends = [Settled(one.id, 7, 1, end, self.account.id, said, one.address, one.address_hash) for one in held]
+        assert set(await self.dispatches.settle(shard, ends)) == set(ids)
 
     async def told(self, delivery: DeliveryId, at_s: float = 0.0, **more) -> None:
         at = NOON + timedelta(seconds=at_s)
@@ -94,7 +95,7 @@ async def desk(two):
 
 
 async def test_a_refusal_for_an_address_that_is_gone_suppresses_it_in_the_same_commit(desk):
-    await desk.refused(await desk.claimed(), Gone.hard_bounce)
+    await desk.refused(await desk.claimed(), await desk.claimed(), gone=Gone.hard_bounce)
     assert (await desk.in_shard(0), await desk.in_shard(1)) == (["hard_bounce"], [])
     assert (await desk.claimed()).suppressed == ("hard_bounce",)
     assert (await desk.claimed(1)).suppressed == ()
@@ -104,7 +105,7 @@ async def test_a_refusal_for_an_address_that_is_gone_suppresses_it_in_the_same_c
 
 @pytest.mark.parametrize("gone", [None, Gone.unregistered])
 async def test_a_refusal_that_is_not_about_the_address_suppresses_nothing(desk, gone):
-    await desk.refused(await desk.claimed(), gone)
+    await desk.refused(await desk.claimed(), gone=gone)
     assert await desk.in_shard(0) == []
 
 
