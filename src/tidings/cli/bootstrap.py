@@ -41,6 +41,17 @@ WELCOME: Final = TemplateSource(
         "<h1>Thank you, {{ name }}!</h1>"
         "<p>Your order <strong>{{ order }}</strong> of {{ total }} is confirmed and on its way.</p>"
     ),
+    channels={
+        "sms": {"text": "Your order {{ order }} of {{ total }} is confirmed and on its way."},
+        "push": {"body": "It comes to {{ total }} and is on its way."},
+        "whatsapp": {
+            "template": "order_confirmation",
+            "language": "en",
+            "body.1": "{{ name }}",
+            "body.2": "{{ order }}",
+            "body.3": "{{ total }}",
+        },
+    },
 )
 
 

@@ -1,10 +1,12 @@
-"""``tidings demo``: a few notifications, each followed from the call to the provider's word that it arrived."""
+"""``tidings demo``: a few notifications on every channel, each followed from the call to the provider's word that it
+arrived."""
 
 import asyncio
 import secrets
 import time
 from typing import Any, Final
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
@@ -13,11 +15,24 @@ from tidings.cli.app import DataDir, Failed
 from tidings.cli.client import Client, client
 from tidings.cli.story import UNFINISHED, coloured
 
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody with an address on every channel."""
+
+    user: str
+    name: str
+    phone: str
+    total: str
+
+
 PEOPLE: Final = (
-    ("ada", "Ada Lovelace", "12.50 €"),
-    ("grace", "Grace Hopper", "7.00 €"),
-    ("alan", "Alan Turing", "31.41 €"),
+    Person("ada", "Ada Lovelace", "+12025550101", "12.50 €"),
+    Person("grace", "Grace Hopper", "+12025550102", "7.00 €"),
+    Person("alan", "Alan Turing", "+12025550103", "31.41 €"),
 )
+UNREPORTED: Final = frozenset({"push"})
+"""Channels whose providers never say that something arrived."""
+
 _PATIENCE_S: Final = 30.0
 _LOOK_EVERY_S: Final = 0.1
 _UNDER_WAY: Final = UNFINISHED | {"sent"}
@@ -30,19 +45,35 @@ def demo(data_dir: DataDir = None) -> None:
 
 async def _demo(data_dir: DataDir) -> None:
     async with client(data_dir) as api:
-        for user, name, _ in PEOPLE:
-            body = {"emails": [f"{user}@example.com"], "attributes": {"name": name}}
-            await api.call("PUT", f"/users/demo-{user}", body)
-        sent = [await _send(api, *person) for person in PEOPLE]
-        await _follow(api, sent)
+        channels = await _channels(api)
+        for person in PEOPLE:
+            await _introduce(api, person)
+        await _follow(api, [await _send(api, person, channels) for person in PEOPLE])
 
 
-async def _send(api: Client, user: str, name: str, total: str) -> str:
+async def _channels(api: Client) -> list[str]:
+    """Those that lead somewhere."""
+    served = [one["channel"] for one in (await api.call("GET", "/rollouts"))["items"]]
+    return [channel for channel in served if (await api.call("GET", f"/routes/{channel}"))["providers"]]
+
+
+async def _introduce(api: Client, person: Person) -> None:
+    body = {
+        "emails": [f"{person.user}@example.com"],
+        "phones": [person.phone],
+        "push_tokens": [f"{person.user}-phone"],
+        "attributes": {"name": person.name},
+    }
+    await api.call("PUT", f"/users/demo-{person.user}", body)
+
+
+async def _send(api: Client, person: Person, channels: list[str]) -> str:
     order = secrets.token_hex(3).upper()
     body = {
-        "to": f"demo-{user}",
+        "to": f"demo-{person.user}",
         "template": "order_confirmation",
-        "data": {"name": name, "order": order, "total": total},
+        "data": {"name": person.name, "order": order, "total": person.total},
+        "channels": channels,
         "reference": f"order-{order}",
     }
     answer = await api.call("POST", "/notifications", body, **{"Idempotency-Key": f"demo-{order}"})
@@ -56,25 +87,31 @@ async def _follow(api: Client, ids: list[str]) -> None:
         while True:
             found = [await api.call("GET", f"/notifications/{id_}") for id_ in ids]
             live.update(_table(found), refresh=True)
-            if not (missing := [one for one in found if one["status"] != "delivered"]):
+            missing = [(one["id"], delivery) for one in found for delivery in one["deliveries"] if not _there(delivery)]
+            if not missing:
                 return
-            for one in missing:
-                if one["status"] not in _UNDER_WAY or time.monotonic() > end:
-                    raise Failed(_missed(one))
+            for id_, delivery in missing:
+                if delivery["status"] not in _UNDER_WAY or time.monotonic() > end:
+                    raise Failed(_missed(id_, delivery))
             await asyncio.sleep(_LOOK_EVERY_S)
 
 
-def _missed(one: dict[str, Any]) -> str:
-    still = "still " if one["status"] in _UNDER_WAY else ""
-    return f"{one['id']} is {still}{one['status']}; `tidings show {one['id']}` says why"
+def _there(delivery: dict[str, Any]) -> bool:
+    end = "sent" if delivery["channel"] in UNREPORTED else "delivered"
+    return bool(delivery["status"] == end)
+
+
+def _missed(id_: str, delivery: dict[str, Any]) -> str:
+    still = "still " if delivery["status"] in _UNDER_WAY else ""
+    return f"{id_} is {still}{delivery['status']} on {delivery['channel']}; `tidings show {id_}` says why"
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
     table = Table(Column("notification", min_width=36), "to", "channel", "status", "tries", box=None)
     for one in found:
-        for delivery in one["deliveries"]:
+        for n, delivery in enumerate(one["deliveries"]):
             table.add_row(
-                one["id"],
+                "" if n else one["id"],
                 delivery["address"] or one["user"],
                 delivery["channel"],
                 coloured(delivery["status"]),

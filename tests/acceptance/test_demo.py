@@ -1,0 +1,51 @@
+"""The demonstration reaches everybody on every channel, and the sandbox's page shows what they see."""
+
+import asyncio
+import re
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+
+from tests.system import System
+
+CHANNELS = {"email", "sms", "push", "whatsapp"}
+
+
+async def demonstrated(system: System) -> str:
+    words = ("demo", "--data-dir", str(system.data_dir))
+    command = await asyncio.create_subprocess_exec(sys.executable, "-m", "tidings", *words, stdout=PIPE, stderr=STDOUT)
+    told, _ = await asyncio.wait_for(command.communicate(), 60)
+    assert command.returncode == 0, told.decode()
+    return told.decode()
+
+
+async def test_the_demonstration_ends_when_every_channel_has_arrived(system: System):
+    told = await demonstrated(system)
+    for channel in CHANNELS:
+        lines = [line for line in told.splitlines() if f" {channel} " in line]
+        assert lines[-1].split()[-2] == ("sent" if channel == "push" else "delivered"), told
+    taken = await system.taken()
+    assert {one["provider"] for one in taken} == {"sendgrid", "twilio", "fcm", "whatsapp"}
+    assert len(taken) == 3 * len(CHANNELS)
+
+
+async def test_a_browser_shows_each_message_as_its_reader_sees_it(system: System, tool, tmp_path):
+    await demonstrated(system)
+
+    async def page(provider: str) -> str:
+        words = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom")
+        address = f"{system.sandbox_url}/?provider={provider}"
+        profile = f"--user-data-dir={tmp_path}"
+        browser = await asyncio.create_subprocess_exec(
+            tool("chromium"), *words, profile, address, stdout=PIPE, stderr=DEVNULL
+        )
+        return (await browser.communicate())[0].decode()
+
+    assert re.search(r'<iframe[^>]* sandbox="" src="/_page/messages/\d+/html"', await page("sendgrid"))
+    sms = await page("twilio")
+    assert re.search(r'class="bubble">Your order \w{6} of [\d.]+ € is confirmed', sms)
+    assert re.search(r'class="size">1 segment · GSM-7 · \d+ characters<', sms)
+    push = await page("fcm")
+    assert re.search(r"<strong[^>]*>Your order \w{6} is confirmed</strong><p[^>]*>It comes to [\d.]+ €", push)
+    whatsapp = await page("whatsapp")
+    assert re.search(r"order_confirmation \(en\)</p><ul><li[^>]*>\w+ \w+</li><li[^>]*>\w{6}</li>", whatsapp)
+    assert re.search(r'class="ticks delivered"[^>]*>✓✓<', whatsapp)
