@@ -68,9 +68,9 @@ def _parts(one: dict[str, Any]) -> Iterator[RenderableType]:
 
 def _preview(preview: dict[str, Any]) -> Panel:
     if preview["fault"]:
-        return Panel(Text(preview["fault"], style="red"), title="cannot be sent", title_align="left")
+        return Panel(Text(preview["fault"], style="red"), title="cannot be sent", title_align="left", expand=False)
     shown = Text("\n").join(Text.assemble((f"{part}: ", "dim"), str(text)) for part, text in preview["content"].items())
-    return Panel(shown, title="would be sent", title_align="left")
+    return Panel(shown, title="would be sent", title_align="left", expand=False)
 
 
 def _json(value: object) -> str:
