@@ -99,7 +99,8 @@ class Stage:
                 for one in (await self.api.ask("GET", "/providers"))[1]["items"]:
                     if seen.get(one["name"]) != one["breaker"]:
                         seen[one["name"]] = one["breaker"]
-                        self.turns.append(Turn(one["name"], one["breaker"], _ms(one["since"]), one["why"]))
+                        since_ms = _ms(one["since"]) if one["since"] else time.time() * 1000
+                        self.turns.append(Turn(one["name"], one["breaker"], since_ms, one["why"]))
             await asyncio.sleep(_LOOK_S)
 
     async def closed(self, provider: str) -> None:
@@ -144,6 +145,8 @@ async def run(wish: Wish, say: Say) -> Notes:
                 await _second_act(stage, wish, say)
         finally:
             watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
         say("compare ledgers")
         await stage.drained()
         return await _notes(stage, wish, since_ms)
