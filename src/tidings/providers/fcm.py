@@ -56,7 +56,7 @@ VERDICTS: Final[Verdicts] = {
     (429, None): Verdict.pace,
     (503, None): Verdict.next,
 }
-"""By status, and by FCM's own code where that matters. Why: ADR 0011."""
+"""By status, and by FCM's own code where that matters. Why: ADR 0016."""
 
 BY_CLASS: Final[ByClass] = {4: Verdict.next}
 """What an answer that is not listed means, by the first digit of its status; ``unsure`` for all others."""

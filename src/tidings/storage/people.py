@@ -1,4 +1,5 @@
-"""Users and their addresses. The only writer of ``users`` and ``address``."""
+"""Users and their addresses. The only writer of ``users`` and ``address``, but for the tokens that ``push_tokens``
+forgets."""
 
 import asyncio
 from collections import defaultdict
