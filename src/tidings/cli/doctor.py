@@ -23,12 +23,14 @@ _TIMEOUT_S: Final = 5.0
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """``advice`` is empty where all is well; ``away`` is what was set and does not answer."""
+    """``advice`` is empty where all is well; ``away`` is what was set and does not answer; ``warning`` is about what
+    was set on purpose, perhaps."""
 
     what: str
     found: str
     advice: str = ""
     away: bool = False
+    warning: str = ""
 
 
 def doctor(
@@ -57,7 +59,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         findings.append(Finding("shards", "none", "name at least one in shard_dsns (TIDINGS_SHARD_DSNS)"))
     for number, dsn in enumerate(settings.shard_dsns):
         findings += [finding async for finding in _database(f"shard {number}", dsn, "shard")]
-    return [*findings, await _valkey(settings)]
+    return [*findings, await _valkey(settings), _egress(settings)]
 
 
 def _key_advice(settings: Settings) -> str:
@@ -111,15 +113,27 @@ async def _valkey(settings: Settings) -> Finding:
     return Finding("valkey", f"version {said.get('valkey_version') or said.get('redis_version')}")
 
 
+def _egress(settings: Settings) -> Finding:
+    if not settings.egress_allow:
+        return Finding("egress", "public addresses alone")
+    warning = "whoever may put a webhook or an account can make Tidings call what is there: no more than is needed"
+    return Finding("egress", f"public addresses, and {', '.join(settings.egress_allow)}", warning=warning)
+
+
 def _show(findings: list[Finding], settings: Settings | None) -> None:
     console = Console()
     table = Table("", "what", "found", "what to do", box=None, header_style="dim")
     for finding in findings:
-        mark = "[red]✗[/]" if finding.advice else "[green]✓[/]"
-        table.add_row(mark, finding.what, finding.found, finding.advice)
+        table.add_row(_mark(finding), finding.what, finding.found, finding.advice or finding.warning)
     console.print(table)
     if settings is not None:
         described = Table("setting", "value", "from", box=None, header_style="dim")
         for one in settings.describe():
             described.add_row(one.key, str(one.value), one.source)
         console.print(described)
+
+
+def _mark(finding: Finding) -> str:
+    if finding.advice:
+        return "[red]✗[/]"
+    return "[yellow]![/]" if finding.warning else "[green]✓[/]"
