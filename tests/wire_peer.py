@@ -61,6 +61,13 @@ class Talk:
         while data := await self._reader.read(65536):
             self._seen += data
 
+    async def lost(self) -> None:
+        """Reads nothing more, and waits until the connection is no more."""
+        self._writer.transport.pause_reading()
+        while not self._writer.transport.is_closing():
+            await self.say(b"")
+            await asyncio.sleep(0.01)
+
     def reset(self) -> None:
         on, at_once = 1, 0
         sock = self._writer.get_extra_info("socket")
@@ -164,10 +171,13 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
         self._certificate = self._signed(self._name, self._key, [x509.BasicConstraints(ca=True, path_length=None)])
 
+    @property
+    def pem(self) -> str:
+        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+
     def trusting(self) -> ssl.SSLContext:
         """A client's context that trusts this authority alone."""
-        pem = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
-        return ssl.create_default_context(cadata=pem)
+        return ssl.create_default_context(cadata=self.pem)
 
     def files(self, address: str = "127.0.0.1", *, days: int = 1) -> tuple[Path, Path]:
         """Certificate and key for one address; with negative ``days`` it has run out already."""

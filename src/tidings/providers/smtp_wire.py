@@ -110,25 +110,30 @@ class SmtpWire:
 
     async def _ready(self, deadline_s: float) -> SmtpConnection | Stopped:
         """A connection that takes messages: one that was kept and still serves, else a new one."""
-        by_s = min(asyncio.get_running_loop().time() + self._limits.connect_s, deadline_s)
         while self._idle:
             kept = self._idle.pop()
             if time.monotonic() - kept.idle_since_s >= self._limits.idle_s:
                 kept.leave()
             # RSET asks whether it still serves, and ends what a refusal left open.
-            elif await self._prepared(kept, by_s, _through(kept, [("RSET", b"RSET", 2)])) is None:
+            elif await self._prepared(kept, deadline_s, _through(kept, [("RSET", b"RSET", 2)])) is None:
                 return kept
         try:
-            fresh = await self._connected(by_s)
+            fresh = await self._connected(self._by_s(deadline_s))
         except OSError as error:
             return not_connected(error)
-        return await self._prepared(fresh, by_s, self._introduced(fresh)) or fresh
+        if self._closed:
+            fresh.abort()
+            return NotSent("shutdown")
+        return await self._prepared(fresh, deadline_s, self._introduced(fresh)) or fresh
+
+    def _by_s(self, deadline_s: float) -> float:
+        return min(asyncio.get_running_loop().time() + self._limits.connect_s, deadline_s)
 
     async def _prepared(
-        self, connection: SmtpConnection, by_s: float, preparing: Awaitable[Stopped | None]
+        self, connection: SmtpConnection, deadline_s: float, preparing: Awaitable[Stopped | None]
     ) -> Stopped | None:
         """What kept the connection from being ready; then it is dropped."""
-        connection.deadline_s = by_s
+        connection.deadline_s = self._by_s(deadline_s)
         self._busy.add(connection)
         ready = False
         try:
