@@ -86,7 +86,8 @@ async def test_a_template_is_taken_whenever_it_comes(sdk: Sdk) -> None:
     await asyncio.to_thread(sdk.client.send_template, ADA, "order_update", language, params, tracker="sdk-2")
     (item,) = await sdk.rig.messages("?reference=sdk-2")
     named = {"name": "order_update", "language": "en_US", "parameters": {"body": ["Ada", "59E0C2"]}}
-    assert item["content"] == {"from": SHOP, "template": named}
+    filled = "Hello Ada, there is news of your order 59E0C2."
+    assert item["content"] == {"from": SHOP, "text": filled, "template": named}
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ class Fcm:
     channel: str = "push"
     paths: Sequence[str] = ("/v1/projects/{project}/messages:send",)
     limit_bytes: int = 1 << 20
+    reports: bool = False
 
     def __init__(self, account: Account) -> None:
         self._account = account

@@ -79,6 +79,7 @@ class Mailgun:
     channel: str = "email"
     paths: Sequence[str] = ("/v3/{domain}/messages",)
     limit_bytes: int = 25 << 20
+    reports: bool = True
 
     def __init__(self, account: Account) -> None:
         self._account = account

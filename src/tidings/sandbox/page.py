@@ -99,7 +99,7 @@ class Page:
             "channel": self._standins[name].channel,
             "stats": self._ledger.books[name].stats(),
             "fault": self._faults.at(name),
-            "receipts": self._postmen[name].receipts,
+            "receipts": self._postmen[name].receipts if self._standins[name].reports else None,
         }
 
 

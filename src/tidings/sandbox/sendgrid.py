@@ -78,6 +78,7 @@ class SendGrid:
     channel: str = "email"
     paths: Sequence[str] = ("/v3/mail/send",)
     limit_bytes: int = 30 << 20
+    reports: bool = True
 
     def __init__(self, account: Account) -> None:
         self._account = account

@@ -104,13 +104,15 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
 class StandIn(Protocol):
     """One provider, one file. Adding it here is adding it everywhere: one row in ``registry``.
 
-    ``paths`` are those that send; a body over ``limit_bytes`` is refused unread.
+    ``paths`` are those that send; a body over ``limit_bytes`` is refused unread. ``reports`` says whether it has
+    webhooks at all.
     """
 
     name: str
     channel: str
     paths: Sequence[str]
     limit_bytes: int
+    reports: bool
 
     def read(self, request: Request, body: bytes) -> Taken | Answer:
         """Checks a sending call as the real one would; an ``Answer`` refuses it."""

@@ -80,6 +80,7 @@ class Twilio:
     channel: str = "sms"
     paths: Sequence[str] = (MESSAGES,)
     limit_bytes: int = 1 << 20
+    reports: bool = True
 
     def __init__(self, account: Account) -> None:
         self._account = account

@@ -90,6 +90,7 @@ class WhatsApp:
     channel: str = "whatsapp"
     paths: Sequence[str] = ("/{version}/{number:int}/messages",)
     limit_bytes: int = 1 << 20
+    reports: bool = True
 
     def __init__(self, account: Account) -> None:
         self._account = account

@@ -10,6 +10,7 @@ MOST_CHARS: Final = 4096
 MOST_ECHOED_CHARS: Final = 512
 _TO: Final = re.compile(r"\+?[1-9][0-9]{6,15}")
 _TEMPLATE: Final = re.compile(r"[a-z0-9_]{1,512}")
+_BLANK: Final = re.compile(r"\{\{[0-9]+\}\}")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(_[A-Z]{2,3})?")
 
 
@@ -21,6 +22,12 @@ class Complaint(msgspec.Struct, frozen=True):
     message: str
     details: str = ""
 
+
+APPROVED: Final[Mapping[str, str]] = {
+    "order_confirmation": "Hello {{1}}, your order {{2}} of {{3}} is confirmed and on its way.",
+    "order_update": "Hello {{1}}, there is news of your order {{2}}.",
+}
+"""What stands in some templates, so that the page can show them filled. Any other name counts as approved too."""
 
 CLOSED: Final = Complaint(
     400,
@@ -83,7 +90,9 @@ class Order(msgspec.Struct):
         parameters = {_named(one): [given.text or "" for given in one.parameters] for one in self.template.components}
         filled: Mapping[str, object] = {"parameters": parameters} if parameters else {}
         template = {"name": self.template.name, "language": self.template.language.code, **filled}
-        return {"from": sender, "template": template}
+        text = APPROVED.get(self.template.name)
+        shown = {} if text is None else {"text": _filled(text, parameters.get("body", ()))}
+        return {"from": sender, **shown, "template": template}
 
 
 def read(body: bytes) -> Order | Complaint:
@@ -128,6 +137,11 @@ def _component(one: _Component) -> Complaint | None:
     if any(given.type == "text" and not given.text for given in one.parameters):
         return Complaint(400, 131008, "Required parameter is missing", "Parameter of type text is missing text value")
     return None
+
+
+def _filled(text: str, parameters: Sequence[str]) -> str:
+    numbered = {f"{{{{{n}}}}}": parameter for n, parameter in enumerate(parameters, 1)}
+    return _BLANK.sub(lambda blank: numbered.get(blank[0], blank[0]), text)
 
 
 def _named(one: _Component) -> str:

@@ -25,7 +25,7 @@ function phone(kind, top, ...inside) {
 }
 
 function initial(name) {
-  return Object.assign(text("span", "face", (/\p{L}|\p{N}/u.exec(name) ?? ["?"])[0].toUpperCase()), { ariaHidden: "true" });
+  return Object.assign(text("span", "face", (/\p{L}/u.exec(name) ?? ["#"])[0].toUpperCase()), { ariaHidden: "true" });
 }
 
 function sms(message) {
@@ -56,16 +56,18 @@ function ticks(happened) {
   return Object.assign(text("span", `ticks ${state}`, marks), { role: "img", ariaLabel: state, title: state });
 }
 
-function filled(template) {
+// A template as it was filled; where nobody knows its words, what it was filled with.
+function filled(template, words) {
   const values = Object.values(template.parameters ?? {}).flat();
-  return [element("p", {}, text("span", "badge", "template"), ` ${template.name} (${template.language})`),
-    ...(values.length ? [element("ul", {}, ...values.map((value) => text("li", "", shown(value))))] : [])];
+  const list = words || !values.length ? [] : [element("ul", {}, ...values.map((value) => text("li", "", shown(value))))];
+  return [...(words ? [text("p", "", words)] : []), ...list,
+    element("p", { className: "named" }, text("span", "badge", "template"), ` ${template.name} (${template.language})`)];
 }
 
 function whatsapp(message) {
   const { from, text: body, template } = message.content;
   const sender = person(from) || "unknown";
-  const bubble = element("div", { className: "bubble" }, ...(template ? filled(template) : [text("p", "", body ?? "")]),
+  const bubble = element("div", { className: "bubble" }, ...(template ? filled(template, body) : [text("p", "", body ?? "")]),
     element("p", { className: "when" }, text("time", "", clock(message.accepted_at, false)), ticks(message.happened ?? [])));
   return element("div", {}, phone("whatsapp", [initial(sender), text("strong", "", sender)], bubble));
 }
