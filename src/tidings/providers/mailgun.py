@@ -57,7 +57,7 @@ VERDICTS: Final[Verdicts] = {
     (429, None): Verdict.pace,
     (503, None): Verdict.next,
 }
-"""By status, and by what the words are about where that matters. Why: docs/providers.md."""
+"""By status, and by what the words are about where that matters. Why: docs/how-to/email.md."""
 
 BY_CLASS: Final[ByClass] = {4: Verdict.next}
 """What an answer that is not listed means, by the first digit of its status; ``unsure`` for all others."""

@@ -47,7 +47,7 @@ VERDICTS: Final[Verdicts] = {
     (551, NOBODY): Verdict.gone,
     (553, NOBODY): Verdict.gone,
 }
-"""By the reply's code, and by whether it puts a recipient down as nobody. Why: docs/providers.md."""
+"""By the reply's code, and by whether it puts a recipient down as nobody. Why: docs/how-to/email.md."""
 
 _SERVER: Final[ByClass] = {2: Verdict.next, 3: Verdict.next, 4: Verdict.next, 5: Verdict.next}
 _MESSAGE: Final[ByClass] = {2: Verdict.next, 3: Verdict.next, 4: Verdict.later, 5: Verdict.refuse}
