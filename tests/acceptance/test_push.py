@@ -5,6 +5,7 @@ from typing import Any
 import pytest_asyncio
 
 from tests.system import System, until
+from tidings.bench.ledger import Rules
 
 PUSH = {"channels": ["push"]}
 
@@ -106,3 +107,17 @@ async def test_a_refused_key_makes_a_push_wait_and_uses_up_no_attempt(pushing):
     (delivery,) = shown["deliveries"]
     assert {one["code"] for one in delivery["attempts"]} == {"http_401", "accepted"}
     await pushing.check()
+
+
+async def test_a_push_that_may_have_gone_is_decided_by_policy_and_its_copy_replaces_it(pushing):
+    user = await owner(pushing, "push-doubt", "tablet", "phone")
+    await pushing.fault("accept_then_reset", "fcm")
+    id_ = await pushing.send(user=user, **PUSH)
+    await until(lambda: pushing.took(2, "fcm"), 30, "both to be taken")
+    await pushing.heal("fcm")
+    shown = await pushing.becomes(id_, "sent", timeout_s=60)
+    assert [one["duplicate_possible"] for one in shown["deliveries"]] == [True, True]
+    taken = [one for one in await pushing.taken() if one["provider"] == "fcm"]
+    tags = [one["content"]["android"]["notification"]["tag"] for one in taken if one["to"] == "tablet"]
+    assert len(tags) == 2 and tags[0] == tags[1]
+    await pushing.check(Rules(duplicates_allowed=2))
