@@ -149,6 +149,7 @@ def _webhook(
         raw=b"",
         gone=gone,
         engagement=engagement,
+        address="ada@example.com",
     )
     return Webhook(msgspec.json.encode(event), [receipt])
 

@@ -110,6 +110,7 @@ def _receipt(raw: bytes, signed_at: str | int) -> Receipt | None:
         raw=raw[:RAW_BYTES],
         gone=GONE.get((kind, reason)) or GONE.get((kind, None)) or _bounced(event),
         engagement=ENGAGEMENT.get(kind),
+        address=text(event.get("recipient")),
     )
 
 
