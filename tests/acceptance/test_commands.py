@@ -156,3 +156,22 @@ async def test_wrong_values_are_wrong_usage(words):
     code, _, err = await tidings(*words)
     assert code == 2, err
     assert "Traceback" not in err
+
+
+async def test_webhooks_are_put_listed_tried_and_deleted(system):
+    where = ("--data-dir", str(system.data_dir))
+    url = "https://127.0.0.1:1/hook"
+    code, out, _ = await tidings("webhooks", "put", "cli", url, "--event", "delivery.dead", *where)
+    assert code == 0 and out.startswith("whsec_")
+    code, out, _ = await tidings("webhooks", "put", "cli", url, *where)
+    assert (code, out.strip()) == (0, "cli is enabled"), "no second look at the secret"
+    code, out, _ = await tidings("webhooks", "list", "--json", *where)
+    assert [one["url"] for one in msgspec.json.decode(out)["items"] if one["name"] == "cli"] == [url]
+    code, out, err = await tidings("webhooks", "test", "cli", *where)
+    assert (code, out.strip()) == (1, "connect_refused") and "cli was not told" in err
+    code, out, _ = await tidings("webhooks", "put", "cli", url, "--disable", *where)
+    assert (code, out.strip()) == (0, "cli is disabled: by_request")
+    assert (await tidings("webhooks", "delete", "cli", *where))[0] == 0
+    assert (await tidings("webhooks", "delete", "cli", *where))[0] == 1
+    code, _, err = await tidings("webhooks", "put", "cli", "https://10.0.0.1/hook", *where)
+    assert code == 1 and "/url" in err
