@@ -61,6 +61,7 @@ class Google:
         self.sends: list[bytes] = []
         self.expires_in = expires_in
         self.refused = refused
+        self.code = ""
         self.down = False
         self.gate = asyncio.Event()
         self.gate.set()
@@ -80,7 +81,8 @@ class Google:
         self.sends.append(request)
         bearer = request.split(b"Bearer ")[1].split(b"\r\n")[0].decode()
         if bearer in self.refused:
-            return answer(401, b'{"error": {"status": "UNAUTHENTICATED", "message": "it has run out"}}')
+            error = {"status": "UNAUTHENTICATED", "message": "no", "details": [{"errorCode": self.code}]}
+            return answer(401, msgspec.json.encode({"error": error}))
         return answer(200, b'{"name": "projects/shop/messages/1"}')
 
 
@@ -287,10 +289,25 @@ async def test_a_token_that_has_run_out_early_is_replaced_for_the_next_call() ->
         await provider.send(MESSAGE, lambda: False)
         clock.s += FRESH_S + 1
         said = await provider.send(MESSAGE, lambda: True)
-        assert said == TryLater("http_401", "UNAUTHENTICATED: it has run out", 1.0, account=True)
+        assert said == TryLater("http_401", "UNAUTHENTICATED: no", 1.0, account=True)
         assert isinstance(await provider.send(MESSAGE, lambda: True), Sent)
         await provider.close()
     assert (len(google.tokens), len(google.sends)) == (2, 2), "a call was repeated by itself"
+
+
+async def test_a_key_of_the_project_that_apple_refuses_is_not_the_tokens_fault() -> None:
+    google = Google(refused=["token-1"])
+    google.code = "THIRD_PARTY_AUTH_ERROR"
+    async with playing(google) as peer:
+        provider, clock = Fcm(account(url=peer.origin)), Clock()
+        provider._tokens._clock_s = clock
+        await provider.send(MESSAGE, lambda: False)
+        clock.s += FRESH_S + 1
+        said = await provider.send(MESSAGE, lambda: True)
+        assert said == TryLater("http_401", "THIRD_PARTY_AUTH_ERROR: no", 60.0, account=True)
+        await provider.send(MESSAGE, lambda: True)
+        await provider.close()
+    assert len(google.tokens) == 1
 
 
 async def test_a_fresh_token_that_is_refused_rests_the_account() -> None:
