@@ -34,24 +34,7 @@ class ReceiptStore:
         usable = [(*reference, row) for reference, row in named if reference]
         if not usable:
             return [_UNREFERENCED] * len(rows)
-        values = (
-            *ids.bounds([id_ for id_, _, _ in usable]),
-            account.tenant,
-            account.id,
-            [id_ for id_, _, _ in usable],
-            [n for _, n, _ in usable],
-            [row.event_key for *_, row in usable],
-            [row.kind for *_, row in usable],
-            [Mark[row.status] if row.status else None for *_, row in usable],
-            [row.reason for *_, row in usable],
-            [row.message_id for *_, row in usable],
-            [row.occurred_at for *_, row in usable],
-            [row.raw for *_, row in usable],
-            column(row.engagement for *_, row in usable),
-            column(held_against(row.gone or row.lifts) for *_, row in usable),
-            [row.gone is None for *_, row in usable],
-            column(self._hash_of(account, row) for *_, row in usable),
-        )
+        values = (*ids.bounds([id_ for id_, _, _ in usable]), *self._columns(account, usable))
         dead = {id_ for id_, _, row in usable if row.gone == Gone.unregistered}
         async with self._durable.connection(shard) as connection:
             found = await self._filed(connection, values, dead)
@@ -68,6 +51,25 @@ class ReceiptStore:
             if known := [row["id"] for row in found if row["known"] and row["id"] in dead]:
                 await self._tokens.forget(connection, known)
         return found
+
+    def _columns(self, account: Account, usable: Sequence[tuple[DeliveryId, int, Receipt]]) -> Sequence[Any]:
+        return (
+            account.tenant,
+            account.id,
+            [id_ for id_, _, _ in usable],
+            [n for _, n, _ in usable],
+            [row.event_key for *_, row in usable],
+            [row.kind for *_, row in usable],
+            [Mark[row.status] if row.status else None for *_, row in usable],
+            [row.reason for *_, row in usable],
+            [row.message_id for *_, row in usable],
+            [row.occurred_at for *_, row in usable],
+            [row.raw for *_, row in usable],
+            column(row.engagement for *_, row in usable),
+            column(held_against(row.gone or row.lifts) for *_, row in usable),
+            [row.gone is None for *_, row in usable],
+            column(self._hash_of(account, row) for *_, row in usable),
+        )
 
     def _hash_of(self, account: Account, row: Receipt) -> bytes | None:
         if row.address is None or not (row.gone or row.lifts):
