@@ -120,15 +120,15 @@ def test_one_goes_ahead_as_the_probe_and_the_others_wait_for_its_answer():
 def test_what_waited_comes_back_at_a_bounded_rate_and_transactional_first():
     rig = Rig(drain_per_s=10.0)
     rig.said(1, DOWN, DOWN, DOWN)
+    waiting = [rig.route(1) for _ in range(20)]
+    assert waiting[-1].after_s == pytest.approx(61.9)
     rig.now_s += 60
     rig.route(1)
     rig.said(1, Sent("m"))
     rig.now_s += 0.5
-    answers = [rig.route(1, home=PROMOTIONAL) for _ in range(5)]
-    assert [isinstance(one, Through) for one in answers] == [True, True, False, False, False]
-    assert answers[-1].reason == "provider_paced"
-    answers = [rig.route(1) for _ in range(5)]
-    assert [isinstance(one, Through) for one in answers] == [True, True, True, False, False]
+    promotional = rig.route(1, home=PROMOTIONAL)
+    assert (promotional.reason, promotional.after_s) == ("provider_paced", pytest.approx(2, abs=0.1))
+    assert [isinstance(rig.route(1), Through) for _ in range(6)] == [True] * 5 + [False]
 
 
 def test_once_nobody_waits_any_more_the_account_is_as_good_as_any():

@@ -62,7 +62,7 @@ class Health:
                 self._pass(to.account)
             return to
         if (account := self._unwell.get(to.account)) and account.pace:
-            account.pace.queued(self.clock.boottime_s())
+            account.pace.queued(self.clock.boottime_s(), promotional=_is_promotional(held))
         return Again(to.after_s, to.why, tried=held.tried)
 
     def is_shut(self, account: int) -> bool:
@@ -99,7 +99,7 @@ class Health:
         if account.breaker.heard(failed, began_s, now_s):
             self._unwell[number] = account
             if account.breaker.state is BreakerState.open:
-                account.pace = self._paced(now_s + account.breaker.wait_s(now_s))
+                account.pace = self._paced(account, now_s + account.breaker.wait_s(now_s))
             self._tell(number, account)
         return said
 
@@ -123,7 +123,7 @@ class Health:
                 self._rest_until(one.account, now_s + (one.rests_until - now).total_seconds(), one.why)
 
     def _gates(self, accounts: Sequence[int], held: Claimed) -> Mapping[int, Gate]:
-        promotional = class_of(held.home) == Class.promotional
+        promotional = _is_promotional(held)
         gates = {account: self._gate(account, promotional) for account in accounts}
         return {account: gate for account, gate in gates.items() if gate}
 
@@ -145,7 +145,7 @@ class Health:
         if ordered is AccountState.paused:
             return looks_again_s(now_s - (account.paused_s or now_s)), Why.provider_paused
         if account.paused_s is not None:
-            account.paused_s, account.pace = None, self._paced(now_s)
+            account.paused_s, account.pace = None, self._paced(account, now_s)
         if account.rests_until_s > now_s:
             return account.rests_until_s - now_s, Why.provider_paused
         if account.breaker.state is BreakerState.closed:
@@ -168,7 +168,7 @@ class Health:
     def _pause(self, number: int, now_s: float) -> _Account:
         account = self._unwell.setdefault(number, self._account(number))
         if account.paused_s is None:
-            account.paused_s, account.pace = now_s, self._paced(now_s)
+            account.paused_s, account.pace = now_s, self._paced(account, now_s)
         return account
 
     def _pass(self, number: int) -> None:
@@ -190,12 +190,14 @@ class Health:
             return False
         account.rests_until_s, account.rests_why = until_s, why
         if until_s - now_s >= _LONG_REST_S:
-            account.pace = self._paced(until_s)
+            account.pace = self._paced(account, until_s)
         self._unwell[number] = account
         return True
 
-    def _paced(self, from_s: float) -> Pace | None:
-        return Pace(self.drain_per_s, from_s) if self.drain_per_s else None
+    def _paced(self, account: _Account, from_s: float) -> Pace | None:
+        if not self.drain_per_s:
+            return None
+        return Pace(self.drain_per_s, from_s, account.pace.others_until_s if account.pace else 0.0)
 
     def _ordered(self, number: int) -> AccountState:
         ordered = self.catalogs().ordered.get(number)
@@ -211,6 +213,10 @@ class Health:
         named = self.catalogs().accounts.get(number)
         state, wait_s = account.breaker.state, account.breaker.wait_s(self.clock.boottime_s())
         self.emit(BreakerChanged(number, named.name if named else "", state, account.breaker.why, wait_s))
+
+
+def _is_promotional(held: Claimed) -> bool:
+    return class_of(held.home) == Class.promotional
 
 
 _NONE: Final[Mapping[int, Gate]] = {}
