@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 from smtp_rig import REFERENCE, account, message, said, using
-from wire_peer import Peer, Script, Talk, playing, until
+from wire_peer import Authority, Peer, Script, Talk, playing, until
 
 from tidings.domain.notification import Content
 from tidings.domain.outcome import Fenced, Outcome, Refused, Sent, TryLater, TryNext, Unsure
@@ -101,13 +101,17 @@ async def test_only_what_breaks_after_the_dot_is_a_doubt(at: str, how: str) -> N
     assert outcome.code in codes
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["open", "encrypted"])
 @pytest.mark.parametrize("how", ["closes", "resets", "says nothing", "talks nonsense"])
-async def test_what_breaks_in_the_middle_of_a_message_is_surely_not_sent(how: str) -> None:
+async def test_what_breaks_in_the_middle_of_a_message_is_surely_not_sent(
+    how: str, encrypted: bool, authority: Authority
+) -> None:
     do, codes = BREAKS[how]
     if how == "says nothing":
         do = _never_read
-    async with playing(breaking("content", do)) as peer:
-        outcome = await said(account(peer.port, timeout_s="2" if how == "says nothing" else "30"), HUGE)
+    settings = {"timeout_s": "2" if how == "says nothing" else "30", "ca": authority.pem}
+    async with playing(breaking("content", do), authority.serving() if encrypted else None) as peer:
+        outcome = await said(account(peer.port, "smtps" if encrypted else "smtp", **settings), HUGE)
         assert isinstance(outcome, TryNext)
         assert outcome.code in codes
         assert not any(END in seen for seen in peer.seen)
