@@ -1,4 +1,4 @@
-"""A channel that is opened step by step reaches more and more users, and never loses one."""
+"""A new channel that is opened step by step reaches more and more users, and never loses one."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ OURS = TenantId(1)
 
 async def opened(system: System, percent: int, before: int) -> None:
     """Returns once the worker obeys, which somebody feels for whom the share makes a difference."""
-    words = ("rollouts", "set", "email", str(percent), "--data-dir", str(system.data_dir))
+    words = ("rollouts", "set", "whatsapp", str(percent), "--data-dir", str(system.data_dir))
     command = await asyncio.create_subprocess_exec(sys.executable, "-m", "tidings", *words)
     assert await command.wait() == 0
     names = (UserId(f"probe-{n}") for n in count())
@@ -29,12 +29,15 @@ async def opened(system: System, percent: int, before: int) -> None:
 
 
 def is_in(percent: float, user: str) -> bool:
-    return reaches(percent, OURS, Channel.email, UserId(user))
+    return reaches(percent, OURS, Channel.whatsapp, UserId(user))
 
 
 async def reached(system: System, user: str) -> bool:
-    """Whether a notification to this user goes out."""
-    found = await system.becomes(await system.send(user=user), "sent", "delivered", "suppressed")
+    """Whether a notification to this user goes out on the channel."""
+    key, body = system.wanted(user, channels=["whatsapp"])
+    body["to"]["phone"] = "+12025550143"
+    id_, _ = await system.insist(key, body)
+    found = await system.becomes(id_, "sent", "delivered", "suppressed")
     reason = {"suppressed": "not_rolled_out"}.get(found["status"])
     assert [one["reason"] for one in found["deliveries"]] == [reason]
     return reason is None
@@ -50,6 +53,6 @@ async def test_a_channel_is_opened_from_10_to_50_to_100_percent_of_the_users(lon
             assert shares[-1] == {user for user in USERS if is_in(percent, user)}
             before = percent
     finally:
-        await lone_system.ask("PUT", "/rollouts/email", {"percent": 100})
+        await lone_system.ask("PUT", "/rollouts/whatsapp", {"percent": 100})
     tenth, half, all_ = shares
     assert tenth < half < all_ == set(USERS)
