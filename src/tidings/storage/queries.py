@@ -141,7 +141,6 @@ def _notification(row: asyncpg.Record, deliveries: tuple[PastDelivery, ...]) -> 
         reference=row["reference"],
         payload=_payload.decode(row["payload"]),
         send_at=row["send_at"],
-        engagement=Engagement(row["engagement"]) if row["engagement"] is not None else None,
         expires_at=row["expires_at"],
         created_at=row["created_at"],
         deliveries=deliveries,
@@ -178,4 +177,5 @@ def _receipt(row: asyncpg.Record) -> PastReceipt:
         reason=row["reason"],
         occurred_at=row["occurred_at"],
         received_at=row["received_at"],
+        engagement=Engagement(row["engagement"]) if row["engagement"] is not None else None,
     )
