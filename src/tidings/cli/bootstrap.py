@@ -5,6 +5,7 @@ A tenant and its test twin, a category, a sender, a template, the first key; wit
 
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -68,6 +69,7 @@ async def _bootstrap(settings: Settings) -> None:
         for tenant, who in ((live, LIVE), (twin, TEST)):
             await _furnish(control, catalog, tenant)
             await _accounts(control, settings, tenant, who)
+            await _routes(control, settings, tenant)
         await _receipts(control, settings, {"": live, f".{TEST}": twin})
         key = settings.data_dir / API_KEY
         if not key.exists():
@@ -98,9 +100,18 @@ async def _accounts(control: Control, settings: Settings, tenant: TenantId, who:
         if (known := _account(catalog, tenant, kind)) and not _sandboxed(known):
             sys.stderr.write(f"tidings: {kind} is a real account and stays one; it sends nothing to the sandbox\n")
             continue
-        account = await control.put_account(tenant, kind, kind, channel, STAND_INS[kind].customer(url, key, who))
-        if (tenant, channel) not in catalog.routes:
-            await control.put_route(tenant, channel, [account.id])
+        await control.put_account(tenant, kind, kind, channel, STAND_INS[kind].customer(url, key, who))
+
+
+async def _routes(control: Control, settings: Settings, tenant: TenantId) -> None:
+    """A channel without a route gets one by all its accounts at the sandbox: the first, then those that back it up."""
+    catalog, found = await control.catalog(), defaultdict[Channel, list[int]](list)
+    for kind in pairs(settings.sandbox_providers):
+        account = _account(catalog, tenant, kind)
+        if account and (tenant, account.channel) not in catalog.routes:
+            found[account.channel].append(account.id)
+    for channel, accounts in found.items():
+        await control.put_route(tenant, channel, accounts)
 
 
 async def _receipts(control: Control, settings: Settings, tenants: Mapping[str, TenantId]) -> None:
