@@ -2,7 +2,7 @@
 
 A setting comes from the flags, else from ``TIDINGS_*``, else from ``tidings.toml``, else from what a running ``tidings
 up`` left in the data directory, else from the packaged ``settings.default.toml``, which is the manual. To add one: a
-line there and a field here.
+line there and a field in ``settings_groups``, or here.
 """
 
 import json
@@ -22,6 +22,21 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from tidings.domain.egress import flaw_of_network
+from tidings.settings_groups import (
+    ApiSettings,
+    BreakerSettings,
+    DoubtSettings,
+    DurabilitySettings,
+    Group,
+    LogSettings,
+    OpsSettings,
+    RelaySettings,
+    RetentionSettings,
+    TestSettings,
+    UpSettings,
+    WebhookSettings,
+    WorkerSettings,
+)
 
 PREFIX: Final = "TIDINGS_"
 FILE_NAME: Final = "tidings.toml"
@@ -31,8 +46,6 @@ NOT_SETTINGS: Final = frozenset({"TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_API_K
 DEFAULT: Final = "default"
 _MASK: Final = "***"
 _MASTER_KEY: Final = re.compile("[0-9a-fA-F]{64}").fullmatch
-
-Commit = Literal["on", "local", "remote_write", "remote_apply"]
 
 
 class SettingsError(Exception):
@@ -67,113 +80,6 @@ class Dsn(Secret):
         return urlunsplit(url._replace(netloc=f"{user.partition(':')[0]}:{_MASK}@{host}"))
 
 
-class _Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Fields have no defaults here: the default file has them all."""
-
-
-class ApiSettings(_Group, frozen=True):
-    host: str
-    port: int
-    flush_max: int
-    flushes_side_by_side: int
-    deadline_s: float
-    body_deadline_s: float
-    max_body_bytes: int
-    max_batch_body_bytes: int
-    max_batch: int
-    lock_timeout_s: float
-
-
-class OpsSettings(_Group, frozen=True):
-    host: str
-    port: int
-    ready_timeout_s: float
-
-
-class WorkerSettings(_Group, frozen=True):
-    lanes: tuple[str, ...]
-    claim_limit: int
-    mark_limit: int
-    concurrency: int
-    lease_s: float
-    send_reserve_s: float
-    fence_s: float
-    poll_s: float
-    gather_s: float
-    settle_gather_s: float
-    provider_timeout_s: float
-    connect_timeout_s: float
-    drain_s: float
-    quarantine_after_claims: int
-    render_cpu_s: float
-    render_memory_bytes: int
-    retry_schedule_s: tuple[float, ...]
-    account_pause_s: float
-    drain_per_s: float
-
-
-class BreakerSettings(_Group, frozen=True):
-    failures: int
-    failures_s: float
-    share: float
-    share_of: int
-    window_s: float
-    open_s: float
-    open_most_s: float
-
-
-class DoubtSettings(_Group, frozen=True):
-    settle_s: float
-    look_up_s: float
-
-
-class RelaySettings(_Group, frozen=True):
-    sweep_s: float
-    figures_s: float
-    partitions_ahead_days: int
-    keys_empty_batch: int
-
-
-class WebhookSettings(_Group, frozen=True):
-    timeout_s: float
-    concurrency: int
-    poll_s: float
-    retry_schedule_s: tuple[float, ...]
-    disable_after_s: float
-    secret_overlap_s: float
-
-
-class RetentionSettings(_Group, frozen=True):
-    idempotency_s: float
-    deduplication_s: float
-
-
-class DurabilitySettings(_Group, frozen=True):
-    accept: Commit
-    mark: Commit
-    receipts: Commit
-    claim: Commit
-    settle: Commit
-
-
-class LogSettings(_Group, frozen=True):
-    level: Literal["debug", "info", "warning", "error"]
-
-
-class TestSettings(_Group, frozen=True):
-    enabled: bool
-    fault_file: str
-
-
-class UpSettings(_Group, frozen=True):
-    grace_s: float
-    servers_grace_s: float
-    ready_timeout_s: float
-    restart_first_s: float
-    restart_most_s: float
-    shards: int
-
-
 class Described(msgspec.Struct, frozen=True):
     """One setting as it may be shown: secrets are masked. ``source`` is a flag, a variable, a file or "default"."""
 
@@ -182,7 +88,7 @@ class Described(msgspec.Struct, frozen=True):
     source: str
 
 
-class Settings(_Group, frozen=True):
+class Settings(Group, frozen=True):
     """All of them. ``sources`` holds only the keys that do not have their default."""
 
     public_url: str

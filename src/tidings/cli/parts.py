@@ -17,7 +17,7 @@ from tidings.embedded.valkey import Valkey
 from tidings.runtime.child import Program, ended, spawn, stop
 from tidings.runtime.rundir import LOGS
 from tidings.runtime.supervisor import Part, tail
-from tidings.settings import UpSettings
+from tidings.settings_groups import UpSettings
 
 OPS_PORT: Final = "TIDINGS_OPS_PORT"
 LOOPBACK: Final = "127.0.0.1"

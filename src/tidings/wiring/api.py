@@ -10,7 +10,7 @@ from tidings.pipeline.receipts import FileReceipts
 from tidings.providers import registry as providers
 from tidings.runtime.ops import Ops
 from tidings.runtime.telemetry import failure
-from tidings.settings import ApiSettings
+from tidings.settings_groups import ApiSettings
 from tidings.storage.accepting import AcceptStore
 from tidings.storage.callbacks import ListenerStore
 from tidings.storage.dead_letters import DeadLetterStore
