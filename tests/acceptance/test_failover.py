@@ -245,7 +245,6 @@ async def test_while_all_are_away_the_queue_holds_and_drains_in_order_at_a_bound
     rate = DRAIN_PER_S * WORKERS
     for first, later in pairwise([everything[n] for n in range(0, 400, 4 * rate)]):
         assert later - first >= 2.5, f"{4 * rate} within {later - first:.1f} s"
-    print([[round(one - everything[0], 1) for one in group[::10]] for group in arrived])
     early_news, late_news, early, late = (group[50] for group in arrived)
     assert early < late < late_news, "orders before news"
     assert early_news < late_news, "older ones first"

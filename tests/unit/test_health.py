@@ -127,8 +127,20 @@ def test_what_waited_comes_back_at_a_bounded_rate_and_transactional_first():
     rig.said(1, Sent("m"))
     rig.now_s += 0.5
     promotional = rig.route(1, home=PROMOTIONAL)
-    assert (promotional.reason, promotional.after_s) == ("provider_paced", pytest.approx(2, abs=0.1))
+    assert (promotional.reason, promotional.after_s) == ("provider_paced", pytest.approx(1.5, abs=0.1))
     assert [isinstance(rig.route(1), Through) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_worker_looks_often_while_turns_come_one_after_the_other():
+    rig = Rig(drain_per_s=10.0)
+    assert rig.health.patience_s(1.0) == 1.0
+    rig.said(1, DOWN, DOWN, DOWN)
+    rig.route(1)
+    assert rig.health.patience_s(1.0) == 1.0, "nobody's turn is before the probe"
+    rig.now_s += 60
+    assert rig.health.patience_s(1.0) == 0.25
+    rig.now_s += 20
+    assert rig.health.patience_s(1.0) == 1.0
 
 
 def test_once_nobody_waits_any_more_the_account_is_as_good_as_any():

@@ -15,15 +15,17 @@ from tidings.domain.breaker import Breaker, BreakerRules, BreakerState
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Again
 from tidings.domain.events import BreakerChanged, ProviderPaused
+from tidings.domain.ids import unix_ms_in
 from tidings.domain.lanes import Class, class_of
 from tidings.domain.outcome import Fenced, Outcome, TryLater, TryNext, Unsure
-from tidings.domain.pace import Pace
+from tidings.domain.pace import Pace, Waiting
 from tidings.domain.routing import AccountState, Gate, Through, Wait, Why, looks_again_s, route
 from tidings.ports import Catalogs, Clock, Emit, Seen
 
 _LONG_REST_S: Final = 5.0
 _PROBE_ANSWERS_S: Final = 0.5
 _AFTER_OTHERS_S: Final = 1.0
+_BETWEEN_TURNS_S: Final = 0.25
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Health:
                 self._pass(to.account)
             return to
         if (account := self._unwell.get(to.account)) and account.pace:
-            account.pace.queued(self.clock.boottime_s(), promotional=_is_promotional(held))
+            account.pace.queued(self.clock.boottime_s(), _waiting(held))
         return Again(to.after_s, to.why, tried=held.tried)
 
     def is_shut(self, account: int) -> bool:
@@ -85,6 +87,12 @@ class Health:
             return None
         to = route(accounts, (), self._gates(accounts, held), held.age_s)
         return Again((to.after_s if isinstance(to, Wait) else 0.0) + _AFTER_OTHERS_S, Why.provider_open)
+
+    def patience_s(self, usual_s: float) -> float:
+        """How long a worker may sleep that nobody wakes: not long while turns come one after the other."""
+        now_s = self.clock.boottime_s()
+        paced = any(account.pace and account.pace.is_on(now_s) for account in self._unwell.values())
+        return min(_BETWEEN_TURNS_S, usual_s) if paced else usual_s
 
     # after a call
 
@@ -123,11 +131,11 @@ class Health:
                 self._rest_until(one.account, now_s + (one.rests_until - now).total_seconds(), one.why)
 
     def _gates(self, accounts: Sequence[int], held: Claimed) -> Mapping[int, Gate]:
-        promotional = _is_promotional(held)
-        gates = {account: self._gate(account, promotional) for account in accounts}
+        who = _waiting(held)
+        gates = {account: self._gate(account, who) for account in accounts}
         return {account: gate for account, gate in gates.items() if gate}
 
-    def _gate(self, number: int, promotional: bool) -> Gate | None:
+    def _gate(self, number: int, who: Waiting) -> Gate | None:
         ordered, now_s = self._ordered(number), self.clock.boottime_s()
         account = self._unwell.get(number)
         if ordered is AccountState.paused:
@@ -137,7 +145,7 @@ class Health:
         wait_s, why = self._shut_s(account, ordered, now_s)
         if why is Why.provider_paced and self._is_well(number, account, now_s):
             return None
-        paced_s = account.pace.wait_s(now_s, promotional=promotional) if account.pace else 0.0
+        paced_s = account.pace.wait_s(now_s, who) if account.pace else 0.0
         return Gate(max(wait_s, paced_s), why)
 
     def _shut_s(self, account: _Account, ordered: AccountState, now_s: float) -> tuple[float, Why]:
@@ -195,9 +203,7 @@ class Health:
         return True
 
     def _paced(self, account: _Account, from_s: float) -> Pace | None:
-        if not self.drain_per_s:
-            return None
-        return Pace(self.drain_per_s, from_s, account.pace.others_until_s if account.pace else 0.0)
+        return Pace(self.drain_per_s, from_s, account.pace) if self.drain_per_s else None
 
     def _ordered(self, number: int) -> AccountState:
         ordered = self.catalogs().ordered.get(number)
@@ -215,8 +221,8 @@ class Health:
         self.emit(BreakerChanged(number, named.name if named else "", state, account.breaker.why, wait_s))
 
 
-def _is_promotional(held: Claimed) -> bool:
-    return class_of(held.home) == Class.promotional
+def _waiting(held: Claimed) -> Waiting:
+    return Waiting(class_of(held.home) == Class.promotional, unix_ms_in(held.id) // 1000)
 
 
 _NONE: Final[Mapping[int, Gate]] = {}

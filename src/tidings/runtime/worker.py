@@ -57,7 +57,7 @@ class Worker:
                 await asyncio.sleep(_AGAIN_S)
                 continue
             if not more:
-                await self.hints.wait(shard, lanes, self.poll_s)
+                await self.hints.wait(shard, lanes, self.deliver.health.patience_s(self.poll_s))
                 await asyncio.sleep(began_s + self.gather_s - self.clock.boottime_s())
 
     async def _show(self) -> None:
