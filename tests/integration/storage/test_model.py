@@ -188,7 +188,7 @@ DISPATCH = {
     ),
     "an expired call is sent again": Planted("claim", "UPDATE", "WHEN 2 THEN 3", "WHEN 2 THEN 1"),
     "a mark needs no time": Planted(
-        "mark", "UPDATE", "AND d.due_at > now() + $4::float8 * interval '1 second'", "AND $4::float8 > 0"
+        "mark", "UPDATE", "AND d.due_at - $4::float8 * interval '1 second' > now()", "AND $4::float8 > 0"
     ),
     "what was marked is given back": Planted("give_back", "UPDATE", "AND d.state = 1", "AND d.state IN (1, 2)"),
     "what has left is cancelled": Planted("cancel", "DELETE", "d.state IN (0, 1)", "d.state IN (0, 1, 2)"),

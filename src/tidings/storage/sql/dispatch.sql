@@ -1,3 +1,8 @@
+-- How these statements are written leaves the planner one plan, whatever it believes of the tables (docs/adr/0007):
+-- d.id = ANY(ARRAY[x.id]) can only be a look-up by the primary key for each x, never a walk through the queue; a LIMIT
+-- says that the list which drives the statement is short; a LATERAL with OFFSET 0 is looked up row by row; and id =
+-- ANY(ARRAY(SELECT …)) beside the bounds is one descent of the index for each, never a walk from bound to bound.
+
 -- The hot row: claimed, marked, settled. Pure twin: tidings.domain.dispatch.
 
 -- name: claim
@@ -22,7 +27,7 @@ SET state = CASE d.state WHEN 0 THEN 1 WHEN 2 THEN 3 ELSE d.state END,
     token = $4::bigint,
     hinted = true
 FROM c
-WHERE d.id = c.id
+WHERE d.id = ANY(ARRAY[c.id])
 RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.provider, d.started_at, now() AS now;
 
 -- name: load
@@ -36,7 +41,9 @@ SELECT v.id, v.notification_id, v.tenant, v.channel, v.duplicate_possible, n.slo
         WHERE s.slot = -1 AND s.tenant = n.tenant AND s.channel = v.channel
           AND s.hash = coalesce(v.address_hash, a.hash) AND NOT s.lifted) AS suppressed
 FROM delivery v
-JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $2 AND $3
+CROSS JOIN LATERAL (
+    SELECT * FROM notification WHERE id = v.notification_id AND id BETWEEN $2 AND $3 OFFSET 0
+) n
 LEFT JOIN users u ON u.slot = n.slot AND u.tenant = n.tenant AND u.user_id = n.user_id
 LEFT JOIN address a ON v.address IS NULL AND a.slot = n.slot AND a.tenant = n.tenant AND a.user_id = n.user_id
                    AND a.channel = v.channel AND a.position = 0 AND v.channel <> 3 -- push: to every token, push.sql
@@ -46,8 +53,11 @@ WHERE v.id = ANY($1::uuid[]) AND v.id BETWEEN $2 AND $3;
 -- The durable note before the call. Only what comes back may be sent.
 UPDATE dispatch d
 SET state = 2, provider = m.provider, tries = d.tries + 1, started_at = now()
-FROM unnest($1::uuid[], $2::bigint[], $3::smallint[]) AS m(id, token, provider)
-WHERE d.id = m.id AND d.token = m.token AND d.state = 1 AND d.due_at > now() + $4::float8 * interval '1 second'
+FROM (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[]) AS m(id, token, provider) LIMIT cardinality($1)
+) m
+WHERE d.id = ANY(ARRAY[m.id]) AND d.token = m.token AND d.state = 1
+  AND d.due_at - $4::float8 * interval '1 second' > now()
 RETURNING d.id, d.tries;
 
 -- name: settle
@@ -65,6 +75,7 @@ WITH r AS MATERIALIZED (
            started_at, took_ms, mark, reason, address, address_hash, state,
            lane, after_s, expires_at, spent, tried, duplicate_possible, why, held_against)
     ORDER BY id  -- as receipts come, so that the two never lock rows in opposite order
+    LIMIT cardinality($3)
 ),
 attempts AS (
     INSERT INTO attempt (delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms)
@@ -78,12 +89,14 @@ ends AS MATERIALIZED (
     SELECT id, token, n, mark, mark = 10 AS sure, reason, address, address_hash FROM r WHERE mark IS NOT NULL
     UNION ALL
     SELECT r.id, r.token, r.n, v.status, false, NULL, r.address, r.address_hash
-    FROM r JOIN delivery v ON v.id = r.id AND v.id BETWEEN $1 AND $2
+    FROM r CROSS JOIN LATERAL (
+        SELECT status FROM delivery WHERE id = r.id AND id BETWEEN $1 AND $2 OFFSET 0
+    ) v
     WHERE r.mark IS NULL AND v.status BETWEEN 10 AND 30
 ),
 gone AS (
     DELETE FROM dispatch d USING ends r
-    WHERE d.id = r.id AND (r.sure OR (d.tries = r.n AND (d.token = r.token OR d.state = 3)))
+    WHERE d.id = ANY(ARRAY[r.id]) AND (r.sure OR (d.tries = r.n AND (d.token = r.token OR d.state = 3)))
     RETURNING d.id, d.state, d.tries, d.provider, d.started_at, r.n, r.mark, r.reason, r.address, r.address_hash
 ),
 overtaken AS (
@@ -100,38 +113,41 @@ kept AS (
         spent = d.spent + coalesce(r.spent, 0), reason = r.reason, detail = r.why
     FROM r
     WHERE r.mark IS NULL AND r.id NOT IN (SELECT id FROM ends)
-      AND d.id = r.id AND d.tries = r.n AND (d.token = r.token OR d.state = 3)
+      AND d.id = ANY(ARRAY[r.id]) AND d.tries = r.n AND (d.token = r.token OR d.state = 3)
     RETURNING d.id, d.state, d.reason, r.duplicate_possible
 ),
 done AS (
     -- after a try that was taken, or may have been, a refusal or an expiry (above 30) is not the whole truth
     UPDATE delivery v
-    SET status = greatest(v.status, CASE
-            WHEN gone.mark > 30 AND (v.duplicate_possible OR v.status BETWEEN 10 AND 30) THEN 5 ELSE gone.mark END),
-        reason = coalesce(gone.reason, v.reason), finished_at = coalesce(v.finished_at, now()),
-        address = coalesce(v.address, gone.address), address_hash = coalesce(v.address_hash, gone.address_hash)
-    FROM gone
-    WHERE v.id = gone.id AND v.id BETWEEN $1 AND $2
+    SET (status, reason, finished_at, address, address_hash) = (
+        SELECT greatest(v.status, CASE
+                   WHEN gone.mark > 30 AND (v.duplicate_possible OR v.status BETWEEN 10 AND 30) THEN 5 ELSE gone.mark END),
+               coalesce(gone.reason, v.reason), coalesce(v.finished_at, now()),
+               coalesce(v.address, gone.address), coalesce(v.address_hash, gone.address_hash)
+        FROM gone WHERE gone.id = v.id
+    )
+    WHERE v.id = ANY(ARRAY(SELECT id FROM gone)) AND v.id BETWEEN $1 AND $2
     RETURNING v.id, v.tenant, v.status, v.reason, v.finished_at = now() AS new
 ),
 late AS (
     -- a delivery that ended as unknown (5) can still learn that it was sent, as it can from a receipt
-    UPDATE delivery v SET status = r.mark
-    FROM r
-    WHERE r.mark = 10 AND r.id NOT IN (SELECT id FROM gone) AND v.id = r.id AND v.id BETWEEN $1 AND $2 AND v.status = 5
+    UPDATE delivery v SET status = 10
+    WHERE v.id = ANY(ARRAY(SELECT id FROM r WHERE mark = 10 AND id NOT IN (SELECT id FROM gone)))
+      AND v.id BETWEEN $1 AND $2 AND v.status = 5
     RETURNING v.id, v.tenant, v.status, v.reason
 ),
 flagged AS (
     UPDATE delivery v SET duplicate_possible = true
-    FROM kept
-    WHERE kept.duplicate_possible AND v.id = kept.id AND v.id BETWEEN $1 AND $2
+    WHERE v.id = ANY(ARRAY(SELECT id FROM kept WHERE duplicate_possible)) AND v.id BETWEEN $1 AND $2
 ),
 suppressed AS (
     -- what a provider holds against an address: the last word counts, as in suppressions.sql: merge
     INSERT INTO suppression AS old (tenant, channel, hash, reason, at, delivery_id)
     SELECT DISTINCT ON (v.tenant, v.channel, r.address_hash, r.held_against)
            v.tenant, v.channel, r.address_hash, r.held_against, now(), r.id
-    FROM r JOIN delivery v ON v.id = r.id AND v.id BETWEEN $1 AND $2
+    FROM r CROSS JOIN LATERAL (
+        SELECT tenant, channel FROM delivery WHERE id = r.id AND id BETWEEN $1 AND $2 OFFSET 0
+    ) v
     WHERE r.held_against IS NOT NULL AND r.address_hash IS NOT NULL
     ORDER BY v.tenant, v.channel, r.address_hash, r.held_against
     ON CONFLICT (slot, tenant, channel, hash, reason) DO UPDATE
@@ -145,7 +161,10 @@ changed AS (
     SELECT id, tenant, status, reason FROM late
     UNION ALL
     SELECT kept.id, v.tenant, 44, kept.reason
-    FROM kept JOIN delivery v ON v.id = kept.id AND v.id BETWEEN $1 AND $2 WHERE kept.state = 4
+    FROM kept CROSS JOIN LATERAL (
+        SELECT tenant FROM delivery WHERE id = kept.id AND id BETWEEN $1 AND $2 OFFSET 0
+    ) v
+    WHERE kept.state = 4
 ),
 told AS (
     INSERT INTO callback (id, webhook, delivery_id, status, reason)
@@ -158,15 +177,17 @@ SELECT id FROM gone UNION ALL SELECT id FROM kept;
 -- Untouched holds, due again at once.
 UPDATE dispatch d
 SET state = 0, token = 0, claims = greatest(d.claims - 1, 0), due_at = now()
-FROM unnest($1::uuid[], $2::bigint[]) AS held(id, token)
-WHERE d.id = held.id AND d.token = held.token AND d.state = 1;
+FROM (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS held(id, token) LIMIT cardinality($1)) held
+WHERE d.id = ANY(ARRAY[held.id]) AND d.token = held.token AND d.state = 1;
 
 -- name: hand_back_doubt
 -- A look at a doubt that settled nothing: looked at again later.
 UPDATE dispatch d
 SET token = 0, due_at = now() + held.after_s * interval '1 second'
-FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS held(id, token, after_s)
-WHERE d.id = held.id AND d.token = held.token AND d.state = 3;
+FROM (
+    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS held(id, token, after_s) LIMIT cardinality($1)
+) held
+WHERE d.id = ANY(ARRAY[held.id]) AND d.token = held.token AND d.state = 3;
 
 -- name: cancel
 -- What has not been marked has not left: its dispatch goes, and a worker that holds it can no longer mark it.

@@ -67,7 +67,8 @@ moved AS (
     UPDATE delivery v
     SET status = best.status, reason = coalesce(best.reason, v.reason), finished_at = coalesce(v.finished_at, now())
     FROM best
-    WHERE v.id = best.id AND v.id BETWEEN $1 AND $2 AND v.status < best.status
+    WHERE v.id = best.id AND v.id = ANY(ARRAY(SELECT id FROM best)) AND v.id BETWEEN $1 AND $2
+      AND v.status < best.status
     RETURNING v.id, v.status, v.reason
 ),
 told AS (
