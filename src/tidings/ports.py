@@ -48,9 +48,8 @@ class Marked(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """The end of one hold. ``n`` is the try that it is about (the claimed
-    ``tries`` when no call was made, and then ``said`` is None). ``again_in`` is the lane that workers are woken for when it
-    is due again at once."""
+    """The end of one hold. ``n`` is the try that it is about (the claimed ``tries`` when no call was made, and then
+    ``said`` is None). ``again_in`` is the lane that workers are woken for when it is due again at once."""
 
     id: DeliveryId
     token: int
@@ -142,7 +141,7 @@ class Hints(Protocol):
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
     """An account that is not as it should be, as one worker sees it. ``since`` is when its breaker left the closed
-    state, ``rests_until`` is set while it rests, ``why`` is the code that led there. Instants are the wall's clock's."""
+    state, ``rests_until`` is set while it rests, ``why`` is the code that led there. Instants are of the wall's clock."""
 
     account: int
     breaker: BreakerState
