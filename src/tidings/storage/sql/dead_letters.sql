@@ -1,5 +1,7 @@
 -- The dead letters: dispatches of the lane 3. Lists walk that lane along its index, a bounded piece at a time, and then
--- look up the rest by ids with bounds. An edit stands in the delivery, because a notification never changes.
+-- look up the rest by ids with bounds: LATERAL, one by one, because letters of one piece may be days apart, and a planner
+-- that knows little prefers to read all that lies between. For the same reason the deliveries are changed by their ids
+-- alone. An edit stands in the delivery, because a notification never changes.
 
 -- name: newest
 SELECT id, due_at FROM dispatch
@@ -20,11 +22,16 @@ ORDER BY due_at, id LIMIT $7;
 SELECT d.id, d.due_at AS buried_at, d.home, coalesce(d.reason, '') AS reason, d.detail, d.provider, a.code, v.address,
        v.notification_id, v.duplicate_possible, n.user_id, n.expires_at,
        CASE WHEN v.payload IS NULL THEN n.template_version ELSE v.template_version END AS template_version
-FROM dispatch d
-JOIN delivery v ON v.id = d.id AND v.id BETWEEN $2 AND $3
-JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $2 AND $3
-LEFT JOIN attempt a ON a.delivery_id = d.id AND a.n = d.tries AND a.delivery_id BETWEEN $2 AND $3
-WHERE d.id = ANY($1::uuid[]) AND d.lane = 3 AND d.state = 4 AND v.tenant = $4 AND ($5::text IS NULL OR a.code = $5)
+FROM unnest($1::uuid[]) AS wanted(id)
+CROSS JOIN LATERAL (SELECT * FROM dispatch d WHERE d.id = wanted.id AND d.state = 4 LIMIT 1) d
+CROSS JOIN LATERAL (
+    SELECT * FROM delivery v WHERE v.id = wanted.id AND v.id BETWEEN $2 AND $3 AND v.tenant = $4 LIMIT 1
+) v
+CROSS JOIN LATERAL (SELECT * FROM notification n WHERE n.id = v.notification_id AND n.id BETWEEN $2 AND $3 LIMIT 1) n
+LEFT JOIN LATERAL (
+    SELECT * FROM attempt a WHERE a.delivery_id = d.id AND a.n = d.tries AND a.delivery_id BETWEEN $2 AND $3 LIMIT 1
+) a ON true
+WHERE ($5::text IS NULL OR a.code = $5)
   AND ($6::int[] IS NULL
        OR CASE WHEN v.payload IS NULL THEN n.template_version ELSE v.template_version END = ANY($6::int[]))
 ORDER BY d.due_at, d.id;
@@ -35,11 +42,16 @@ SELECT coalesce(d.reason, '') AS reason, v.channel, d.provider, a.code,
        CASE WHEN v.payload IS NULL THEN n.template_version ELSE v.template_version END AS template_version,
        count(*) AS count, min(d.due_at) AS first_at, max(d.due_at) AS last_at,
        (array_agg(d.id ORDER BY d.due_at DESC, d.id DESC))[1] AS latest
-FROM dispatch d
-JOIN delivery v ON v.id = d.id AND v.id BETWEEN $2 AND $3
-JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $2 AND $3
-LEFT JOIN attempt a ON a.delivery_id = d.id AND a.n = d.tries AND a.delivery_id BETWEEN $2 AND $3
-WHERE d.id = ANY($1::uuid[]) AND d.lane = 3 AND d.state = 4 AND v.tenant = $4 AND ($5::text IS NULL OR a.code = $5)
+FROM unnest($1::uuid[]) AS wanted(id)
+CROSS JOIN LATERAL (SELECT * FROM dispatch d WHERE d.id = wanted.id AND d.state = 4 LIMIT 1) d
+CROSS JOIN LATERAL (
+    SELECT * FROM delivery v WHERE v.id = wanted.id AND v.id BETWEEN $2 AND $3 AND v.tenant = $4 LIMIT 1
+) v
+CROSS JOIN LATERAL (SELECT * FROM notification n WHERE n.id = v.notification_id AND n.id BETWEEN $2 AND $3 LIMIT 1) n
+LEFT JOIN LATERAL (
+    SELECT * FROM attempt a WHERE a.delivery_id = d.id AND a.n = d.tries AND a.delivery_id BETWEEN $2 AND $3 LIMIT 1
+) a ON true
+WHERE ($5::text IS NULL OR a.code = $5)
   AND ($6::int[] IS NULL
        OR CASE WHEN v.payload IS NULL THEN n.template_version ELSE v.template_version END = ANY($6::int[]))
 GROUP BY 1, 2, 3, 4, 5;
@@ -49,14 +61,14 @@ GROUP BY 1, 2, 3, 4, 5;
 SELECT coalesce(v.address, a.value) AS address, coalesce(v.payload, n.payload) AS payload,
        coalesce(jsonb_array_length(v.notes), 0) AS version
 FROM delivery v
-JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $3 AND $4
+CROSS JOIN LATERAL (SELECT * FROM notification n WHERE n.id = v.notification_id AND n.id BETWEEN $3 AND $4 LIMIT 1) n
 LEFT JOIN address a ON v.address IS NULL AND a.slot = n.slot AND a.tenant = n.tenant AND a.user_id = n.user_id
                    AND a.channel = v.channel AND a.position = 0
 WHERE v.id = $1 AND v.tenant = $2 AND v.id BETWEEN $3 AND $4;
 
 -- name: edit
 -- Only what is dead still, and has not been changed since it was read: every change adds a note.
-WITH chosen AS (SELECT id FROM dispatch WHERE id = $1 AND lane = 3 AND state = 4 FOR UPDATE)
+WITH chosen AS (SELECT id FROM dispatch WHERE id = $1 AND state = 4 FOR UPDATE)
 UPDATE delivery v
 SET address = coalesce($5::text, v.address), address_hash = coalesce($6::bytea, v.address_hash),
     payload = coalesce($7::bytea, v.payload),
@@ -75,8 +87,12 @@ WITH chosen AS MATERIALIZED (
     SELECT d.id, c.after_s, c.version, n.expires_at, n.payload, d.reason, d.due_at AS buried_at
     FROM unnest($1::uuid[], $5::float8[], $6::int[]) AS c(id, after_s, version)
     JOIN dispatch d ON d.id = c.id AND d.state = 4
-    JOIN delivery v ON v.id = c.id AND v.tenant = $4 AND v.id BETWEEN $2 AND $3
-    JOIN notification n ON n.id = v.notification_id AND n.id BETWEEN $2 AND $3
+    CROSS JOIN LATERAL (
+        SELECT * FROM delivery v WHERE v.id = c.id AND v.id BETWEEN $2 AND $3 AND v.tenant = $4 LIMIT 1
+    ) v
+    CROSS JOIN LATERAL (
+        SELECT * FROM notification n WHERE n.id = v.notification_id AND n.id BETWEEN $2 AND $3 LIMIT 1
+    ) n
     ORDER BY d.id FOR UPDATE OF d
 ),
 back AS (
@@ -84,23 +100,26 @@ back AS (
     SET state = 0, lane = d.home, token = 0, claims = 0, spent = 0, tried = NULL, hinted = false, reason = NULL,
         detail = NULL, due_at = least(now() + chosen.after_s * interval '1 second', chosen.expires_at)
     FROM chosen WHERE d.id = chosen.id AND d.state = 4
-    RETURNING d.id
+    RETURNING d.id, chosen.version, chosen.payload, chosen.reason, chosen.buried_at
 )
 UPDATE delivery v
-SET payload = CASE WHEN chosen.version IS NULL THEN v.payload ELSE coalesce(v.payload, chosen.payload) END,
-    template_version = coalesce(chosen.version, v.template_version),
+SET payload = CASE WHEN back.version IS NULL THEN v.payload ELSE coalesce(v.payload, back.payload) END,
+    template_version = coalesce(back.version, v.template_version),
     notes = coalesce(v.notes, '[]')
-            || jsonb_build_object('at', chosen.buried_at, 'what', 'buried', 'why', chosen.reason)
+            || jsonb_build_object('at', back.buried_at, 'what', 'buried', 'why', back.reason)
             || jsonb_build_object('at', now(), 'what', 'replayed', 'by', $7::text,
-                                  'why', CASE WHEN chosen.version IS NOT NULL THEN 'newest template' END)
-FROM chosen JOIN back USING (id)
-WHERE v.id = chosen.id AND v.id BETWEEN $2 AND $3
+                                  'why', CASE WHEN back.version IS NOT NULL THEN 'newest template' END)
+FROM back
+WHERE v.id = back.id
 RETURNING v.id;
 
 -- name: discard
 -- Like every end of the work: after a try that may have gone and was repeated, what is left is unknown (5).
 WITH chosen AS MATERIALIZED (
-    SELECT d.id FROM dispatch d JOIN delivery v ON v.id = d.id AND v.tenant = $4 AND v.id BETWEEN $2 AND $3
+    SELECT d.id FROM dispatch d
+    CROSS JOIN LATERAL (
+        SELECT * FROM delivery v WHERE v.id = d.id AND v.id BETWEEN $2 AND $3 AND v.tenant = $4 LIMIT 1
+    ) v
     WHERE d.id = ANY($1::uuid[]) AND d.state = 4
     ORDER BY d.id FOR UPDATE OF d
 ),
@@ -115,7 +134,7 @@ done AS (
         notes = coalesce(v.notes, '[]')
                 || jsonb_build_object('at', gone.buried_at, 'what', 'buried', 'why', gone.reason)
                 || jsonb_build_object('at', now(), 'what', 'discarded', 'by', $6::text)
-    FROM gone WHERE v.id = gone.id AND v.id BETWEEN $2 AND $3
+    FROM gone WHERE v.id = gone.id
     RETURNING v.id, v.status, v.reason
 ),
 told AS (
