@@ -141,7 +141,7 @@ class Hints(Protocol):
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
     """An account that is not as it should be, as one worker sees it. ``since`` is when its breaker left the closed
-    state, ``rests_until`` is set while it rests, ``why`` is the code that led there. Instants are of the wall's clock."""
+    state, ``rests_until`` is set while it rests, ``why`` is the code that led there. Instants are the wall clock's."""
 
     account: int
     breaker: BreakerState

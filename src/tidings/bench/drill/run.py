@@ -99,7 +99,8 @@ class Stage:
                 for one in (await self.api.ask("GET", "/providers"))[1]["items"]:
                     if seen.get(one["name"]) != one["breaker"]:
                         seen[one["name"]] = one["breaker"]
-                        since_ms = _ms(one["since"]) if one["since"] else time.time() * 1000
+                        opened = one["breaker"] == "open" and one["since"]
+                        since_ms = _ms(opened) if opened else time.time() * 1000
                         self.turns.append(Turn(one["name"], one["breaker"], since_ms, one["why"]))
             await asyncio.sleep(_LOOK_S)
 
