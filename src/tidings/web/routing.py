@@ -1,10 +1,10 @@
 """Routes: the order in which a channel tries its accounts at providers."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tidings.domain.catalog import Account, Catalog
 from tidings.domain.errors import Invalid, NotFound
@@ -17,15 +17,21 @@ from tidings.web.fields import Answer, Body, MayManage, MayRead, Name, NamePath,
 from tidings.web.providers import accounts_of
 
 
-class Weighed(Body):
-    """A provider that shares its rank with its neighbours in the list that have weights too: each is the first for its
-    share of the deliveries."""
+class Place(Body):
+    """A provider; its name alone will do. With a weight it shares its rank with its neighbours that have one too: each
+    is the first for its share of the deliveries."""
 
     name: Name
-    weight: Annotated[int, Field(ge=1, le=1_000)]
+    weight: Annotated[int, Field(ge=1, le=1_000)] | None = None
 
 
-Places = Annotated[list[Name | Weighed], Field(max_length=16)]
+def _named(place: Any) -> Any:
+    return {"name": place} if isinstance(place, str) else place
+
+
+Places = Annotated[
+    list[Annotated[Place, BeforeValidator(_named, json_schema_input_type=Name | Place)]], Field(max_length=16)
+]
 
 
 class RuleBody(Body):
@@ -102,15 +108,14 @@ class Routing:
             raise NotFound from fault
 
 
-def _hops(places: Sequence[Name | Weighed], known: dict[str, Account], at: str) -> Sequence[Hop]:
+def _hops(places: Sequence[Place], known: dict[str, Account], at: str) -> Sequence[Hop]:
     """A provider that is named twice keeps its first place. Raises Invalid for one that is not on this channel."""
     found = dict[str, Hop]()
     for n, place in enumerate(places):
-        name, weight = (place, None) if isinstance(place, str) else (place.name, place.weight)
-        if name not in known:
+        if place.name not in known:
             detail = "there is no provider of that name on this channel"
             raise Invalid(detail, pointer=f"{at}/{n}", code="unknown_provider")
-        found.setdefault(name, Hop(known[name].id, weight))
+        found.setdefault(place.name, Hop(known[place.name].id, place.weight))
     return list(found.values())
 
 
