@@ -1,6 +1,6 @@
 """What the edge is handed: all that it needs of the rest of the system, made in ``wiring``."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidings.storage.control import Control
     from tidings.storage.dead_letters import DeadLetterStore
     from tidings.storage.dispatches import DispatchStore
+    from tidings.storage.doubts import DoubtFigures
     from tidings.storage.people import People
     from tidings.storage.queries import Queries
     from tidings.storage.suppressions import SuppressionStore
@@ -57,19 +58,19 @@ class Edge:
     queries: "Queries"
     people: "People"
     suppressions: "SuppressionStore"
+    doubts: "DoubtFigures"
     address_hash: AddressHash
     control: "Control"
     providers: Providers
     board: Board
     kinds: Mapping[str, Channel]
     channels: Mapping[Channel, "Plugin"]
-    check_account: Callable[[Account], str | None]
-    doubts: "DoubtFigures"
     webhooks: "Webhooks"
     listen: Callable[[Catalog], Awaitable[None]]
     post: Post
     egress: Egress
     secret_overlap_s: float
+    check_account: Callable[[Account], str | None]
     check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
     renderer: Renderer
     reload: Callable[[], Awaitable[None]]

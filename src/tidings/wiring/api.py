@@ -15,9 +15,9 @@ from tidings.storage.accepting import AcceptStore
 from tidings.storage.callbacks import ListenerStore
 from tidings.storage.dead_letters import DeadLetterStore
 from tidings.storage.dispatches import DispatchStore
+from tidings.storage.doubts import DoubtFigures
 from tidings.storage.people import People
 from tidings.storage.queries import Queries
-from tidings.storage.doubts import DoubtFigures
 from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID, FEW_OF_MANY, ONE_PLAN, Shards
 from tidings.storage.suppressions import SuppressionStore
@@ -63,12 +63,12 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
             emit=core.emit,
         ),
         suppressions=suppressions,
+        doubts=DoubtFigures(plain),
         address_hash=core.address_hash,
         dispatches=DispatchStore(plain, plain, settings.worker.lease_s, settings.worker.send_reserve_s),
         dead_letters=DeadLetterStore(letters, core.catalog),
         queries=Queries(plain, core.catalog),
         people=People(plain, core.catalog, core.address_hash),
-        doubts=DoubtFigures(plain),
         control=core.control,
         providers=core.providers,
         board=board_of(core),
