@@ -16,7 +16,7 @@ from tidings.domain.callback import Callback, Posted, Webhook
 from tidings.domain.catalog import Account, Catalog
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Settlement
-from tidings.domain.ids import DeliveryId, ShardNumber
+from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Channel, Lane
 from tidings.domain.notification import Acceptance, Accepted, Content
 from tidings.domain.outcome import Outcome, Receipt
@@ -49,7 +49,8 @@ class Marked(msgspec.Struct, frozen=True, gc=False):
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """The end of one hold. ``n`` is the try that it is about (the claimed ``tries`` when no call was made, and then
-    ``said`` is None). ``again_in`` is the lane that workers are woken for when it is due again at once."""
+    ``said`` is None). ``again_in`` is the lane that workers are woken for when it is due again at once,
+    ``waits_for`` the tenant for one of whose accounts it waits."""
 
     id: DeliveryId
     token: int
@@ -64,6 +65,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     expires_at: datetime | None = None
     duplicate_possible: bool = False
     again_in: Lane | None = None
+    waits_for: TenantId | None = None
 
 
 class Dispatches(Protocol):
@@ -93,6 +95,33 @@ class Dispatches(Protocol):
 
     async def give_back(self, shard: ShardNumber, ids: Sequence[DeliveryId], tokens: Sequence[int]) -> None:
         """Untouched claims, due again at once."""
+        ...
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """A delivery that waits for an account, due by itself in so many seconds."""
+
+    id: DeliveryId
+    due_s: float
+
+
+class Lines(Protocol):
+    """What waits in a shard for accounts that were away. Raises ``errors.Unavailable``."""
+
+    async def queues(self, shard: ShardNumber) -> Sequence[tuple[TenantId, Lane]]:
+        """Whose accounts are waited for, in which lanes."""
+        ...
+
+    async def read(
+        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int
+    ) -> Sequence[Waiting]:
+        """Those behind one, the oldest first. Nobody is behind the last one."""
+        ...
+
+    async def place(
+        self, shard: ShardNumber, tenant: TenantId, ids: Sequence[DeliveryId], after_s: Sequence[float]
+    ) -> int:
+        """Gives them turns, none later than its expiry; returns how many. Claimed ones are left out."""
         ...
 
 
@@ -141,13 +170,15 @@ class Hints(Protocol):
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
     """An account that is not as it should be, as one worker sees it. ``since`` is when its breaker left the closed
-    state, ``rests_until`` is set while it rests, ``why`` is the code that led there. Instants are the wall clock's."""
+    state, ``rests_until`` is set while it rests, ``why`` is the code that led there. ``back_at`` is set while
+    it is back and what waited for it has not all gone. Instants are the wall clock's."""
 
     account: int
     breaker: BreakerState
     why: str
     since: datetime | None = None
     rests_until: datetime | None = None
+    back_at: datetime | None = None
 
 
 class Board(Protocol):

@@ -1,12 +1,9 @@
 """Any history of calls: the breaker does what its rules say, against the plainest count of the same history."""
 
-from itertools import pairwise
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tidings.domain.breaker import Breaker, BreakerRules, BreakerState
-from tidings.domain.pace import Pace, Waiting
 
 rules = st.builds(
     BreakerRules,
@@ -75,38 +72,3 @@ def test_it_is_never_open_for_longer_than_the_most(rules, calls):
         breaker.passed(now_s) if breaker.wait_s(now_s) == 0 else None
         breaker.heard("x" if failed else None, now_s, now_s)
         assert breaker.wait_s(now_s) <= max(rules.open_most_s, rules.probe_s) + 1e-9
-
-
-waiting = st.builds(Waiting, st.booleans(), st.integers(0, 5))
-
-
-@given(st.floats(0.5, 500), st.lists(st.tuples(st.floats(0, 0.1), waiting), max_size=200))
-def test_no_second_sees_more_than_the_rate_and_what_one_second_gave(per_s, asks):
-    """Within the first minute, before the rate may double."""
-    pace, now_s, passed_s = Pace(per_s, 0.0), 0.0, list[float]()
-    for apart_s, who in asks:
-        now_s += apart_s
-        if pace.wait_s(now_s, who) == 0:
-            pace.passed(now_s)
-            passed_s.append(now_s)
-        else:
-            pace.queued(now_s, who)
-    for began_s in passed_s:
-        within = [at_s for at_s in passed_s if began_s <= at_s <= began_s + 1]
-        assert len(within) <= per_s + max(per_s, 2) + 1e-6
-
-
-@given(st.floats(0.5, 500), st.lists(waiting, max_size=100), st.lists(waiting, max_size=100))
-def test_among_those_who_waited_before_turns_are_in_the_order_of_class_and_age(per_s, before, again):
-    first = Pace(per_s, 10.0)
-    for who in before:
-        assert first.wait_s(0.0, who) >= 10.0
-        first.queued(0.0, who)
-    second = Pace(per_s, 20.0, first)
-    turns_s = [(who.promotional, who.accepted_s, second.wait_s(10.0, who)) for who in sorted(again, key=order)]
-    for earlier, later in pairwise(turns_s):
-        assert earlier[2] <= later[2] + 1e-9
-
-
-def order(who: Waiting) -> tuple[bool, int]:
-    return who.promotional, who.accepted_s

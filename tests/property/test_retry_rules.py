@@ -88,7 +88,7 @@ def test_waiting_for_an_account_spends_nothing_and_keeps_the_round(route, schedu
     tried = tuple(route[:-1])
     said = TryLater("http_429", after_s=after_s, account=True)
     to = next_step(said, Tried(spent, tried, route[-1], route), schedule_s, 0.5)
-    assert to == Again(after_s or 0.0, "http_429", spent=0, tried=tried)
+    assert to == Again(after_s or 0.0, "http_429", spent=0, tried=tried, waits=True)
 
 
 @given(routes, waits_s, st.integers(0, 6), luck)

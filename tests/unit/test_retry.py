@@ -37,8 +37,8 @@ def test_the_last_provider_of_a_round_leads_to_the_next_round_with_nothing_tried
 def test_an_account_that_must_wait_is_waited_for_where_no_other_takes_calls():
     said = TryLater("http_429", after_s=20.0, account=True)
     alone, last = Tried(0, (), provider=1, route=(1,)), Tried(0, (1,), provider=2, route=(1, 2))
-    assert next_step(said, alone, SCHEDULE_S, MIDDLE) == Again(20.0, "http_429")
-    assert next_step(said, last, SCHEDULE_S, MIDDLE) == Again(20.0, "http_429", tried=(1,))
+    assert next_step(said, alone, SCHEDULE_S, MIDDLE) == Again(20.0, "http_429", waits=True)
+    assert next_step(said, last, SCHEDULE_S, MIDDLE) == Again(20.0, "http_429", tried=(1,), waits=True)
 
 
 @pytest.mark.parametrize("takers", [(), (1,)])
@@ -57,7 +57,8 @@ def test_an_answer_that_settles_counts_also_when_the_schedule_is_used_up():
     last = Tried(spent=3, tried=(1,), provider=2, route=(1, 2))
     assert next_step(Sent("m"), last, SCHEDULE_S, MIDDLE) == Finish(Mark.sent)
     assert next_step(Unsure("reset"), last, SCHEDULE_S, MIDDLE) == Doubt("reset")
-    assert next_step(TryLater("http_429", account=True), last, SCHEDULE_S, MIDDLE) == Again(0.0, "http_429", tried=(1,))
+    waits = next_step(TryLater("http_429", account=True), last, SCHEDULE_S, MIDDLE)
+    assert waits == Again(0.0, "http_429", tried=(1,), waits=True)
 
 
 @pytest.mark.parametrize("luck, wait_s", [(0.0, 48.0), (0.25, 54.0), (0.5, 60.0), (0.75, 66.0)])

@@ -24,7 +24,7 @@ def drill(
     rate: Annotated[float, typer.Option(min=1, help="Notifications per second.")] = 40.0,
     outage_s: Annotated[float, typer.Option(min=5, help="How long each outage lasts.")] = 20.0,
     queued: Annotated[int, typer.Option(min=0, help="A second act: so many queued with one provider, down.")] = 2_000,
-    drain_per_s: Annotated[float, typer.Option(min=1, help="Of each worker, to one account.")] = 200.0,
+    drain_per_s: Annotated[float, typer.Option(min=1, help="How fast what waited comes back.")] = 100.0,
     as_json: Json = False,
 ) -> None:
     """Take providers away under load, on a system of its own, and see what becomes of it."""

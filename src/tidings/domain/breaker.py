@@ -66,6 +66,11 @@ class Breaker:
             self._begin(BreakerState.half_open, now_s)
         return first
 
+    def hurry(self, now_s: float) -> None:
+        """Somebody else has reached the account since: the probe need not wait any longer."""
+        if self.state is BreakerState.open:
+            self._next_s = min(self._next_s, now_s)
+
     def heard(self, failed: str | None, began_s: float, now_s: float) -> bool:
         """What became of a call that began then: the code of a failure, None when the provider has answered. True when
         that changed the state. An answer to a call from before the present state says nothing about it."""

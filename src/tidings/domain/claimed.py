@@ -14,6 +14,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     ``now`` is the database's clock at the claim: the only one that decisions see. ``address`` is None when neither
     the call nor the user has one; ``suppressed`` are the reasons that are held against it. ``in_doubt`` rows come back
     only to the one who claims that lane. ``siblings`` became due with the claim: a push has one for each further token.
+    ``reason`` is why it waited until now, None for the first time.
     """
 
     id: DeliveryId
@@ -47,6 +48,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     expires_at: datetime | None
     duplicate_possible: bool = False
     siblings: int = 0
+    reason: str | None = None
 
     @property
     def age_s(self) -> float:

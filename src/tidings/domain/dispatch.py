@@ -43,12 +43,14 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
 
 
 class Again(msgspec.Struct, frozen=True, gc=False):
-    """Back to its lane, due in ``after_s`` seconds of the database's clock."""
+    """Back to its lane, due in ``after_s`` seconds of the database's clock; ``waits`` for an account, it gets its turn
+    before that when one is back."""
 
     after_s: float
     reason: str | None = None
     spent: int = 0
     tried: tuple[int, ...] = ()
+    waits: bool = False
 
 
 class Doubt(msgspec.Struct, frozen=True, gc=False):

@@ -149,6 +149,16 @@ class BreakerChanged(Event, frozen=True, gc=False):
     wait_s: float
 
 
+class LinedUp(Event, frozen=True, gc=False):
+    """What waits for an account that is back has its turns: ``waiting`` deliveries, of which ``moved`` had another one,
+    within ``for_s`` from now."""
+
+    channel: str
+    waiting: int
+    moved: int
+    for_s: float
+
+
 class FailedOver(Event, frozen=True, gc=False):
     """A call that was surely not taken goes to another account of its route."""
 

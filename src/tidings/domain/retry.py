@@ -37,7 +37,9 @@ def next_step(said: Outcome, tried: Tried, schedule_s: Sequence[float], luck: fl
             return Again(0.0, code, tried=tried.tried)
         case TryLater(account=True, code=code, after_s=after_s):
             elsewhere = _others_left(tried, (*tried.tried, tried.provider))
-            return Again(0.0 if elsewhere else after_s or 0.0, code, tried=tried.tried)
+            if elsewhere:
+                return Again(0.0, code, tried=tried.tried)
+            return Again(after_s or 0.0, code, tried=tried.tried, waits=True)
         case TryLater(code=code, after_s=after_s):
             return later(code, tried.spent, schedule_s, luck, at_least_s=after_s or 0.0)
         case TryNext(code=code):

@@ -25,11 +25,12 @@ class AccountState(StrEnum):
 
 class Why(StrEnum):
     """Why a delivery waits for an account: the channel has none; all rest, or were paused; the breakers of all are
-    open; or its turn has not come yet at one that is only just back."""
+    open; one is only just back, and takes first what has waited for longer; or its turn there is still to come."""
 
     no_route = "no_route"
     provider_paused = "provider_paused"
     provider_open = "provider_open"
+    provider_backlog = "provider_backlog"
     provider_paced = "provider_paced"
 
 

@@ -84,6 +84,7 @@ class Send:
                 took_ms=int((self.clock.boottime_s() - started_s) * 1000),
                 expires_at=held.expires_at,
                 again_in=held.home if isinstance(to, Again) and to.after_s <= 0 else None,
+                waits_for=held.tenant if isinstance(to, Again) and to.waits else None,
             ),
         )
 

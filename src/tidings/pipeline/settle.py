@@ -48,6 +48,7 @@ class Settle:
                 address=held.address,
                 address_hash=held.address_hash,
                 expires_at=held.expires_at,
+                waits_for=held.tenant if isinstance(to, Again) and to.waits else None,
             ),
         )
 

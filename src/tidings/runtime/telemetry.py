@@ -125,6 +125,7 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     events.BreakerChanged: _row(
         "warning", Adds("tidings_breaker_changes", "Breakers that changed, by their new state", label="state")
     ),
+    events.LinedUp: _row("info", Adds("tidings_lined_up", "Turns given to what waited for an account", "moved")),
     events.FailedOver: _row("debug", Adds("tidings_failovers", "Calls passed on to the next account", label="code")),
     events.ProviderStateSet: _row("info", Adds("tidings_provider_states", "Orders of operators", label="state")),
     events.RendererKilled: _row("warning", Adds("tidings_renderer_kills", "Renderers ended", label="reason")),

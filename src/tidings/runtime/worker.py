@@ -10,11 +10,13 @@ from tidings.domain.events import StorageAway
 from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import Class, Lane, class_of
 from tidings.pipeline.deliver import Deliver
+from tidings.pipeline.line_up import LineUp
 from tidings.ports import Board, Clock, Emit, Hints
 from tidings.runtime.telemetry import failure
 
 _AGAIN_S: Final = 0.5
 _SHOWN_EVERY_S: Final = 0.5
+_LINED_UP_EVERY_S: Final = 0.25
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Worker:
     two claims of one that is woken all the time: so a busy worker claims many at once, and an idle one at once."""
 
     deliver: Deliver
+    line_up: LineUp
     hints: Hints
     board: Board
     shards: Sequence[ShardNumber]
@@ -38,10 +41,11 @@ class Worker:
         """Claims until ``stop``, then finishes what it has: at most ``drain_s``."""
         groups = [lanes for class_ in Class if (lanes := [lane for lane in self.lanes if class_of(lane) == class_])]
         pumps = [asyncio.create_task(self._pump(shard, lanes)) for shard in self.shards for lanes in groups]
-        showing = asyncio.create_task(self._show())
+        beside = [asyncio.create_task(self._show()), asyncio.create_task(self._line_up())]
         await stop.wait()
         await self._leave(pumps)
-        showing.cancel()
+        for one in beside:
+            one.cancel()
 
     async def _pump(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
         while not self.deliver.send.room.closed:
@@ -70,6 +74,14 @@ class Worker:
             except Exception as fault:  # the top of a loop: what it shows is worth no delivery
                 self.emit(failure("board", fault))
             await asyncio.sleep(_SHOWN_EVERY_S)
+
+    async def _line_up(self) -> None:
+        while True:
+            try:
+                await self.line_up.round()
+            except Exception as fault:  # the top of a loop: what waits is looked at again by itself, later
+                self.emit(failure("line_up", fault))
+            await asyncio.sleep(_LINED_UP_EVERY_S)
 
     async def _leave(self, pumps: Sequence["asyncio.Task[None]"]) -> None:
         """No new claims; marked calls end, untouched claims go back."""

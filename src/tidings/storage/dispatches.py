@@ -156,6 +156,7 @@ def _claimed(held: asyncpg.Record, row: asyncpg.Record, token: int) -> Claimed:
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         duplicate_possible=row["duplicate_possible"],
+        reason=held["reason"],
     )
 
 
@@ -179,6 +180,7 @@ _AFTERWARDS: Final[tuple[_Value, ...]] = (
     lambda row: row.duplicate_possible or None,
     lambda row: row.to.detail[:_DETAIL_MAX] if isinstance(row.to, Bury) and row.to.detail else None,
     lambda row: held_against(row.said.gone) if isinstance(row.said, Refused) else None,
+    lambda row: row.waits_for,
 )
 
 

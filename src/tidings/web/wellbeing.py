@@ -23,7 +23,8 @@ class Wellbeing(msgspec.Struct, frozen=True):
 
 def wellbeing(reports: Sequence[Sequence[Seen]], account: int) -> Wellbeing:
     """``reports`` has one entry for each worker that is alive."""
-    unwell = [one for report in reports for one in report if one.account == account]
+    shown = [one for report in reports for one in report if one.account == account]
+    unwell = [one for one in shown if one.breaker is not BreakerState.closed or one.rests_until]
     if not unwell:
         return Wellbeing()
     broken = Counter(one.breaker for one in unwell if one.breaker is not BreakerState.closed)

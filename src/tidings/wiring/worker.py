@@ -1,19 +1,24 @@
 """A worker, from settings to one that runs."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from tidings.channels.registry import COUNTRIES
 from tidings.domain.breaker import BreakerRules
 from tidings.domain.lanes import Lane, lane_name, lane_named, sending_lanes
 from tidings.pipeline.deliver import Deliver, DeliverLimits
 from tidings.pipeline.health import Health
+from tidings.pipeline.line_up import LineUp
 from tidings.pipeline.room import Room
 from tidings.pipeline.send import Send, SendLimits
 from tidings.runtime.telemetry import adapter_fault
 from tidings.runtime.worker import Worker
 from tidings.storage.dispatches import DispatchStore
+from tidings.storage.lines import LineStore
 from tidings.storage.shards import BY_ID, Shards
 from tidings.wiring.core import Core, board_of, renderer_of, settle_of
+
+_LINED_UP_TOGETHER: Final = 5_000
 
 
 async def build_worker(core: Core) -> tuple[Worker, Shards]:
@@ -52,6 +57,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
     )
     worker = Worker(
         deliver=deliver,
+        line_up=LineUp(LineStore(quick), health, core.clock, core.emit, quick.numbers, _LINED_UP_TOGETHER),
         hints=core.hints,
         board=board_of(core),
         shards=quick.numbers,

@@ -38,12 +38,12 @@ FROM dispatch WHERE id < $1
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """``rate`` per second of single calls; each outage lasts ``outage_s``. With ``queued`` above 0 a second act
-    follows: one provider alone, down, with so many queued. ``drain_per_s`` bounds each worker and account."""
+    follows: one provider alone, down, with so many queued. ``drain_per_s`` is how fast what waited comes back."""
 
     rate: float = 40.0
     outage_s: float = 20.0
     queued: int = 0
-    drain_per_s: float = 200.0
+    drain_per_s: float = 100.0
     workers: int = 2
 
 
@@ -211,8 +211,7 @@ async def _notes(stage: Stage, wish: Wish, since_ms: int) -> Notes:
     taken = await asyncio.to_thread(sandbox_references, stage.system.sandbox_url)
     database = await read_database(dsns, since_ms)
     report = check(Ledgers(database, stage.api.calls, taken), Rules(accounts=await read_accounts(dsns)))
-    most_per_s = wish.drain_per_s * wish.workers
-    return Notes(stage.phases, await stage.arrivals(), stage.turns, most_per_s, report)
+    return Notes(stage.phases, await stage.arrivals(), stage.turns, wish.drain_per_s, report)
 
 
 @asynccontextmanager

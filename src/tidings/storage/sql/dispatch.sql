@@ -28,7 +28,8 @@ SET state = CASE d.state WHEN 0 THEN 1 WHEN 2 THEN 3 ELSE d.state END,
     hinted = true
 FROM c
 WHERE d.id = ANY(ARRAY[c.id])
-RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.provider, d.started_at, now() AS now;
+RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.provider, d.started_at, d.reason,
+          now() AS now;
 
 -- name: load
 -- All that deciding and sending need of what was just claimed. A statement of its own, because only now the bounds of
@@ -70,10 +71,10 @@ WITH r AS MATERIALIZED (
         $3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[], $9::text[], $10::text[],
         $11::timestamptz[], $12::int[], $13::smallint[], $14::text[], $15::text[], $16::bytea[], $17::smallint[],
         $18::smallint[], $19::float8[], $20::timestamptz[], $21::smallint[], $22::text[], $23::boolean[], $24::text[],
-        $25::text[]
+        $25::text[], $26::int[]
     ) AS r(id, token, n, provider, outcome, code, detail, message_id,
            started_at, took_ms, mark, reason, address, address_hash, state,
-           lane, after_s, expires_at, spent, tried, duplicate_possible, why, held_against)
+           lane, after_s, expires_at, spent, tried, duplicate_possible, why, held_against, waits_for)
     ORDER BY id  -- as receipts come, so that the two never lock rows in opposite order
     LIMIT cardinality($3)
 ),
@@ -110,7 +111,8 @@ kept AS (
     SET state = r.state, lane = coalesce(r.lane, d.home), token = 0, claims = 0, hinted = false,
         due_at = least(now() + r.after_s * interval '1 second', CASE WHEN r.state = 0 THEN r.expires_at END),
         tried = CASE WHEN r.state = 0 THEN r.tried::smallint[] ELSE d.tried END,
-        spent = d.spent + coalesce(r.spent, 0), reason = r.reason, detail = r.why
+        spent = d.spent + coalesce(r.spent, 0), reason = r.reason, detail = r.why,
+        waits_for = r.waits_for
     FROM r
     WHERE r.mark IS NULL AND r.id NOT IN (SELECT id FROM ends)
       AND d.id = ANY(ARRAY[r.id]) AND d.tries = r.n AND (d.token = r.token OR d.state = 3)

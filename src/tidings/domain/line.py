@@ -1,0 +1,92 @@
+"""The line in which deliveries come back to an account that was away: transactional before promotional, in each the
+older first, at a set rate. No I/O; the clock is a parameter, in seconds that never go back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from tidings.domain.lanes import Class
+
+HEAD_S: Final = 1.5
+"""From an account's return to the first turn. By then every worker knows of it."""
+_NOT_YET_S: Final = 0.5
+_BEHIND_S: Final = 2.0
+"""After the end of a line, within which it is formed again."""
+_LOOKS_EVERY_S: Final = 30.0
+_SLACK: Final = (0.1, 0.01)
+"""A turn may be off by so many seconds, and by such a share of the wait for it: so to form a line again that stands as
+it should changes nothing."""
+
+
+def misplaced(due_s: Sequence[float], first: int, head_s: float, per_s: float) -> Iterator[tuple[int, float]]:
+    """Of those who stand one behind the other from place ``first`` on, and are due in so many seconds, the ones whose
+    turn is another: index, and seconds until their turn. ``head_s``: until the turn of place 0; below 0 it is over."""
+    seconds, share = _SLACK
+    for n, is_due_s in enumerate(due_s):
+        turn_s = max(head_s + (first + n) / per_s, 0.0)
+        if abs(turn_s - is_due_s) > seconds + share * turn_s:
+            yield n, turn_s
+
+
+class Line:
+    """``head_s`` is the instant of the first turn, ``per_s`` how many leave a second.
+
+    Who has a turn passes when it comes. Who has waited for longer than the line is old passes too, once all have their
+    turns. Who comes later is told the end of its class. There the line is formed again: it is over for a class of which
+    nobody waits any more. If for half a minute more have come than have left, it is formed again at twice the rate, so
+    that it never becomes the bottleneck for good.
+    """
+
+    __slots__ = ("_began_s", "_came", "_ends_s", "_left", "_looks_s", "head_s", "per_s")
+
+    def __init__(self, began_s: float, head_s: float, per_s: float) -> None:
+        self._began_s = began_s
+        self.head_s = head_s
+        self.per_s = per_s
+        self._ends_s: Mapping[Class, float] | None = None
+        self._came = self._left = 0
+        self._looks_s = head_s + _LOOKS_EVERY_S
+
+    def wait_s(self, now_s: float, class_: Class, *, has_turn: bool, since_s: float | None) -> float:
+        """0 when a call may go now, else when to come back. ``since_s``: since when it waits, None for one that has not
+        been told to wait before."""
+        if has_turn:
+            return 0.0
+        if self._ends_s is None:
+            return max(self.head_s - now_s, _NOT_YET_S)
+        waited = since_s is not None and since_s < self._began_s
+        if waited or class_ not in self._ends_s:
+            return 0.0
+        return max(self._ends_s[class_] - now_s, 0.0) + _BEHIND_S
+
+    def came(self) -> None:
+        """Somebody was told the end."""
+        self._came += 1
+
+    def left(self) -> None:
+        """A call went."""
+        self._left += 1
+
+    def formed(self, began_s: float, ends_s: Mapping[Class, float]) -> None:
+        """Everybody who waited at ``began_s`` has a turn now. ``ends_s``: when the last of a class has it, without the
+        classes before which nobody stands and of which nobody waits."""
+        self._began_s, self._ends_s = began_s, ends_s
+
+    def is_due(self, now_s: float) -> bool:
+        """It is to be formed now: it has not been, a class has come to its end, or too many come."""
+        if self._ends_s is None or any(end_s <= now_s for end_s in self._ends_s.values()):
+            return True
+        return self._grows(now_s)
+
+    def is_over(self) -> bool:
+        """Nobody waits any more."""
+        return self._ends_s is not None and not self._ends_s
+
+    def _grows(self, now_s: float) -> bool:
+        if now_s < self._looks_s:
+            return False
+        grows = self._came > self._left
+        if grows:
+            self.per_s *= 2
+        self._came = self._left = 0
+        self._looks_s = now_s + _LOOKS_EVERY_S
+        return grows
