@@ -99,10 +99,10 @@ class Dispatches(Protocol):
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that waits for an account, due by itself in so many seconds."""
+    """A delivery that waits for an account: seconds until its turn, None while it has none."""
 
     id: DeliveryId
-    due_s: float
+    turn_s: float | None
 
 
 class Lines(Protocol):

@@ -22,7 +22,7 @@ def wait_s(
 
 
 def test_turns_are_a_beat_apart_from_the_place_of_the_first_one_on():
-    assert list(misplaced([900.0, 700.0, 800.0], 5, 2.0, 10.0)) == [(n, pytest.approx(2.5 + n / 10)) for n in range(3)]
+    assert list(misplaced([900.0, None, 800.0], 5, 2.0, 10.0)) == [(n, pytest.approx(2.5 + n / 10)) for n in range(3)]
 
 
 def test_who_is_due_at_his_turn_or_nearly_so_is_left_alone():

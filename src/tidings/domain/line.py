@@ -17,13 +17,14 @@ _SLACK: Final = (0.1, 0.01)
 it should changes nothing."""
 
 
-def misplaced(due_s: Sequence[float], first: int, head_s: float, per_s: float) -> Iterator[tuple[int, float]]:
-    """Of those who stand one behind the other from place ``first`` on, and are due in so many seconds, the ones whose
-    turn is another: index, and seconds until their turn. ``head_s``: until the turn of place 0; below 0 it is over."""
+def misplaced(turns_s: Sequence[float | None], first: int, head_s: float, per_s: float) -> Iterator[tuple[int, float]]:
+    """Of those who stand one behind the other from place ``first`` on, and have their turns in so many seconds or have
+    none, the ones who should have another: index, and seconds until that. ``head_s``: until the turn of place 0; below
+    0 it is over."""
     seconds, share = _SLACK
-    for n, is_due_s in enumerate(due_s):
+    for n, has_s in enumerate(turns_s):
         turn_s = max(head_s + (first + n) / per_s, 0.0)
-        if abs(turn_s - is_due_s) > seconds + share * turn_s:
+        if has_s is None or abs(turn_s - has_s) > seconds + share * turn_s:
             yield n, turn_s
 
 

@@ -97,7 +97,7 @@ class LineUp:
         (tenant, channel), behind, count, moved = plan.queue, NOBODY, 0, 0
         while some := await self.lines.read(shard, (tenant, lane_of(channel, class_)), behind, self.most):
             head_s = plan.head_s - self.clock.boottime_s()
-            turns = tuple(misplaced([one.due_s for one in some], first + count, head_s, plan.per_s))
+            turns = tuple(misplaced([one.turn_s for one in some], first + count, head_s, plan.per_s))
             if turns:
                 ids, after_s = [some[n].id for n, _ in turns], [turn_s for _, turn_s in turns]
                 moved += await self.lines.place(shard, tenant, ids, after_s)

@@ -26,7 +26,7 @@ class LineStore:
         self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int
     ) -> Sequence[Waiting]:
         rows = await self._quick.fetch(shard, self._sql["read"], *queue, behind, most)
-        return [Waiting(row["id"], row["due_s"]) for row in rows]
+        return [Waiting(row["id"], row["turn_s"]) for row in rows]
 
     async def place(
         self, shard: ShardNumber, tenant: TenantId, ids_: Sequence[DeliveryId], after_s: Sequence[float]

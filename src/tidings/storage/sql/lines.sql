@@ -16,8 +16,9 @@ WITH RECURSIVE found AS (
 SELECT waits_for, lane FROM found;
 
 -- name: read
--- Who waits in a lane for a tenant's accounts, the oldest first, from behind $3 on, and in how many seconds each is due.
-SELECT id, extract(epoch FROM due_at - now())::float8 AS due_s
+-- Who waits in a lane for a tenant's accounts, the oldest first, from behind $3 on, and in how many seconds those who
+-- have a turn have it.
+SELECT id, CASE WHEN reason = 'provider_paced' THEN extract(epoch FROM due_at - now())::float8 END AS turn_s
 FROM dispatch
 WHERE waits_for = $1 AND lane = $2 AND id > $3 AND state = 0
 ORDER BY id

@@ -1,0 +1,216 @@
+"""What waited for an account gets its turns: on two shards, by age, at one rate, and nobody else is touched."""
+
+import asyncio
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+import pytest_asyncio
+
+from tests.integration.shards import TwoShards, prepare
+from tests.system import until
+from tidings.domain.breaker import BreakerRules
+from tidings.domain.events import LinedUp
+from tidings.domain.lanes import Channel, Class, lane_of
+from tidings.pipeline.health import NOBODY, Health
+from tidings.pipeline.line_up import LineUp
+from tidings.storage.dispatches import DispatchStore
+from tidings.storage.lines import LineStore
+from tidings.storage.shards import BY_ID, Shards
+
+MAIL, NEWS = lane_of(Channel.email, Class.transactional), lane_of(Channel.email, Class.promotional)
+SMS = lane_of(Channel.sms, Class.transactional)
+PER_S = 20.0
+RULES = BreakerRules(5, 1.0, 0.5, 20, 30.0, 60.0, 600.0, 20.0)
+FILL = """
+WITH numbers AS (
+    SELECT n, (substr(first_id(current_date)::text, 1, 14) || '7' || lpad(to_hex($1::int % 2048), 3, '0') || '-8000-'
+               || lpad(to_hex($1::int * 1000000 + n), 12, '0'))::uuid AS id
+    FROM generate_series(1, $2::int) n
+), notifications AS (
+    INSERT INTO notification (id, slot, tenant, user_id, category, payload, expires_at)
+    SELECT id, $1, $3, 'user-' || n, 1, '{}', now() + $6::float8 * interval '1 s' FROM numbers
+), deliveries AS (
+    INSERT INTO delivery (id, notification_id, tenant, channel, address)
+    SELECT id, id, $3, $4::int / 10, 'user@example.com' FROM numbers
+)
+INSERT INTO dispatch (id, home, lane, due_at, waits_for, reason)
+SELECT id, $4, $4, now() + random() * interval '1800 s', $5, 'provider_open' FROM numbers
+"""
+STANDING = """
+SELECT id, lane, reason, state, extract(epoch FROM due_at - now())::float8 AS due_s FROM dispatch ORDER BY lane, id
+"""
+
+
+class Stand:
+    """One worker's view of the shards, which has just begun."""
+
+    def __init__(self, two: TwoShards, shards: Shards) -> None:
+        self.two, self.shards = two, shards
+        self.dispatches = DispatchStore(shards, shards, 60.0, 20.0)
+        self.events: list[object] = []
+        self.groups = 0
+
+    def line_up(self) -> LineUp:
+        health = Health(lambda: self.two.catalog, self, self.events.append, RULES, 30.0, PER_S)
+        return LineUp(LineStore(self.shards), health, self, self.events.append, self.two.numbers, 100)
+
+    def boottime_s(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def put(self, count: int, lane: int = MAIL, waits_for: int | None = 0, expires_s: float | None = None):
+        """So many in each shard, younger than those before; 0: they wait for the tenant's own account."""
+        tenant = self.two.tenant
+        waits_for = tenant if waits_for == 0 else waits_for
+        for number in self.shards.numbers:
+            self.groups += 1
+            values = (self.groups, count, waits_for or tenant, lane, waits_for, expires_s)
+            await self.shards.fetch(number, FILL, *values)
+
+    async def standing(self, number: int = 0):
+        return await self.shards.fetch(self.two.numbers[number], STANDING)
+
+    def moved(self) -> list[int]:
+        return [one.moved for one in self.events if isinstance(one, LinedUp)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def own(postgres):
+    return await prepare(postgres)
+
+
+@pytest_asyncio.fixture
+async def stand(own):
+    for table in ("dispatch", "delivery", "notification"):
+        await own.rows(f"DELETE FROM {table}")
+    async with own.open(BY_ID) as shards:
+        yield Stand(own, shards)
+
+
+def turns_s(rows, lane=MAIL) -> list[float]:
+    return [row["due_s"] for row in rows if row["lane"] == lane]
+
+
+async def test_each_shard_has_its_share_of_the_rate_transactional_first_and_in_each_class_the_older(stand):
+    await stand.put(150, NEWS)
+    await stand.put(250, MAIL)
+    await stand.line_up().round()
+    for number in (0, 1):
+        rows = await stand.standing(number)
+        assert {row["reason"] for row in rows} == {"provider_paced"}
+        mail, news = turns_s(rows), turns_s(rows, NEWS)
+        assert all(0.05 < later - one < 0.15 for one, later in pairwise(mail)), "ten a second"
+        assert 0 < mail[0] < 1.6 and 24.0 < mail[-1] < 26.6, (mail[0], mail[-1])
+        assert news == sorted(news) and mail[-1] < news[0] and 38.5 < news[-1] < 41.6, (news[0], news[-1])
+    assert stand.moved() == [800]
+
+
+async def test_to_line_up_again_moves_nobody_but_who_has_lost_his_place(stand):
+    await stand.put(500)
+    one = stand.line_up()
+    await one.round()
+    lost = (await stand.standing())[7]["id"]
+    await stand.two.rows("UPDATE dispatch SET due_at = now() + interval '900 s' WHERE id = $1", lost)
+    one.health.let_in([(stand.two.tenant, Channel.email)])
+    await one.round()
+    assert stand.moved()[1] == 1
+    mail = turns_s(await stand.standing())
+    assert all(0 < later - one < 0.2 for one, later in pairwise(mail))
+
+
+async def test_no_turn_is_later_than_the_expiry(stand):
+    await stand.put(100, expires_s=4.0)
+    await stand.line_up().round()
+    mail = turns_s(await stand.standing())
+    assert max(mail) <= 4.0
+    assert sum(one > 3.5 for one in mail) > 50
+
+
+async def test_other_channels_other_tenants_and_what_waits_for_no_account_are_left_alone(stand):
+    other = stand.two.tenant + 1
+    await stand.put(10, SMS)
+    await stand.put(10, MAIL, waits_for=other)
+    await stand.put(10, MAIL, waits_for=None)
+    before = {row["id"]: row["due_s"] for row in await stand.standing()}
+    await stand.put(10)
+    await stand.line_up().round()
+    rows = await stand.standing()
+    assert Counter(row["reason"] for row in rows) == {"provider_open": 30, "provider_paced": 10}
+    assert all(abs(row["due_s"] - before[row["id"]]) < 5 for row in rows if row["id"] in before)
+    assert stand.moved() == [20]
+
+
+async def test_what_somebody_has_claimed_meanwhile_is_left_to_him(stand):
+    await stand.put(30)
+    await stand.two.rows("UPDATE dispatch SET due_at = now() WHERE id IN (SELECT id FROM dispatch ORDER BY id LIMIT 5)")
+    lines, shard, queue = LineStore(stand.shards), stand.two.numbers[0], (stand.two.tenant, MAIL)
+    read = await lines.read(shard, queue, NOBODY, 100)
+    held = await stand.dispatches.claim(shard, {MAIL: 3}, 7)
+    assert [one.reason for one in held] == ["provider_open"] * 3
+    assert await lines.place(shard, stand.two.tenant, [one.id for one in read], [9.0] * 30) == 27
+    async with stand.shards.connection(shard) as connection, connection.transaction():
+        await connection.fetch("SELECT FROM dispatch WHERE state = 0 ORDER BY id LIMIT 2 FOR UPDATE")
+        placed = lines.place(shard, stand.two.tenant, [one.id for one in read], [9.0] * 30)
+        assert await asyncio.wait_for(placed, 10) == 25, "who is being claimed is not waited for"
+    rows = await stand.standing()
+    assert [row["state"] for row in rows[:5]].count(1) == 3
+    assert all(row["due_s"] > 50 for row in rows if row["state"] == 1), "the hold of whoever has it"
+
+
+async def test_a_line_is_read_piece_by_piece_and_so_is_who_waits_at_all(stand):
+    await stand.put(7)
+    await stand.put(3, NEWS)
+    lines, shard, tenant = LineStore(stand.shards), stand.two.numbers[0], stand.two.tenant
+    assert await lines.queues(shard) == [(tenant, MAIL), (tenant, NEWS)]
+    first = await lines.read(shard, (tenant, MAIL), NOBODY, 4)
+    rest = await lines.read(shard, (tenant, MAIL), first[-1].id, 4)
+    assert [one.id for one in (*first, *rest)] == [row["id"] for row in await stand.standing() if row["lane"] == MAIL]
+    assert await lines.read(shard, (tenant, MAIL), rest[-1].id, 4) == []
+    await stand.two.rows("UPDATE dispatch SET waits_for = NULL")
+    assert await lines.queues(shard) == []
+
+
+async def test_the_oldest_of_each_shard_is_called_forward_to_try_an_account(stand):
+    await stand.put(3, NEWS)
+    await stand.put(3, MAIL)
+    one = stand.line_up()
+    account = next(iter(stand.two.catalog.accounts))
+    await one._call(account, (stand.two.tenant, Channel.email), NOBODY)
+    for number in (0, 1):
+        rows = await stand.standing(number)
+        assert [row["due_s"] <= 0 for row in rows] == [True] + [False] * 5
+    oldest = (await stand.standing())[0]["id"]
+    await one._call(account, (stand.two.tenant, Channel.email), oldest)
+    assert [row["due_s"] <= 0 for row in await stand.standing()] == [True, True] + [False] * 4
+
+
+async def test_fifty_thousand_are_lined_up_in_seconds(stand):
+    await stand.put(25_000)
+    one = stand.line_up()
+    one.most = 5_000
+    began_s = time.monotonic()
+    await one.round()
+    took_s = time.monotonic() - began_s
+    (told,) = [one for one in stand.events if isinstance(one, LinedUp)]
+    assert told.waiting == 50_000
+    assert told.for_s == pytest.approx(50_000 / PER_S, abs=2)
+    assert took_s < 30, f"{took_s:.1f} s"
+
+
+async def test_an_account_is_well_once_all_who_waited_have_left(stand):
+    await stand.put(5)
+    one = stand.line_up()
+    await one.round()
+    assert [seen.back_at is not None for seen in one.health.seen()] == [True]
+    await stand.two.rows("DELETE FROM dispatch")
+
+    async def well() -> bool:
+        await one.round()
+        return not one.health.seen()
+
+    await until(well, 30, "the line to be over")
