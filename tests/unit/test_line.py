@@ -3,7 +3,7 @@
 import pytest
 
 from tidings.domain.lanes import Class
-from tidings.domain.line import HEAD_S, Line, misplaced
+from tidings.domain.line import HEAD_S, Line, Places
 
 MAIL, NEWS = Class.transactional, Class.promotional
 
@@ -21,17 +21,26 @@ def wait_s(
     return line.wait_s(now_s, class_, has_turn=turn, since_s=since_s)
 
 
+def given(turns_s: list[float | None], first: int = 0, head_s: float = 2.0) -> list[tuple[int, float]]:
+    return list(Places(first, 100.0 + head_s, 10.0).misplaced(turns_s, 100.0))
+
+
 def test_turns_are_a_beat_apart_from_the_place_of_the_first_one_on():
-    assert list(misplaced([900.0, None, 800.0], 5, 2.0, 10.0)) == [(n, pytest.approx(2.5 + n / 10)) for n in range(3)]
+    assert given([900.0, None, 800.0], first=5) == [(n, pytest.approx(2.5 + n / 10)) for n in range(3)]
 
 
-def test_who_is_due_at_his_turn_or_nearly_so_is_left_alone():
-    assert list(misplaced([2.0, 2.18, 2.11, 5.0], 0, 2.0, 10.0)) == [(3, pytest.approx(2.3))]
-    assert list(misplaced([1009.0, 1011.0], 10_000, 0.0, 10.0)) == [(1, pytest.approx(1000.1))]
+def test_who_has_his_turn_or_nearly_so_is_left_alone():
+    assert given([2.0, 2.18, 2.21, 5.0]) == [(3, pytest.approx(2.3))]
+    assert given([1009.0, 1011.5], 10_000, 0.0) == [(1, pytest.approx(1009.0))]
+
+
+def test_nobody_is_left_before_one_in_front_of_him():
+    assert given([2.05, 2.02, 2.2]) == [(1, pytest.approx(2.1))]
+    assert given([2.1, 2.05, 2.2]) == [(1, pytest.approx(2.1))]
 
 
 def test_a_turn_that_is_over_is_now():
-    assert list(misplaced([50.0], 3, -9.0, 10.0)) == [(0, 0.0)]
+    assert given([50.0], 3, -9.0) == [(0, 0.0)]
 
 
 def test_until_all_have_their_turns_only_those_who_have_one_pass():

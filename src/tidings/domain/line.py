@@ -8,6 +8,8 @@ from tidings.domain.lanes import Class
 
 HEAD_S: Final = 1.5
 """From an account's return to the first turn. By then every worker knows of it."""
+SHORT_S: Final = 1.0
+"""Behind a shorter line nobody need wait who comes later."""
 _NOT_YET_S: Final = 0.5
 _BEHIND_S: Final = 2.0
 """After the end of a line, within which it is formed again."""
@@ -17,14 +19,30 @@ _SLACK: Final = (0.1, 0.01)
 it should changes nothing."""
 
 
-def misplaced(turns_s: Sequence[float | None], first: int, head_s: float, per_s: float) -> Iterator[tuple[int, float]]:
-    """Of those who stand one behind the other from place ``first`` on, and have their turns in so many seconds or have
-    none, the ones who should have another: index, and seconds until that. ``head_s``: until the turn of place 0; below
-    0 it is over."""
-    seconds, share = _SLACK
-    for n, has_s in enumerate(turns_s):
-        turn_s = max(head_s + (first + n) / per_s, 0.0)
-        if has_s is None or abs(turn_s - has_s) > seconds + share * turn_s:
+class Places:
+    """The places of one line, given one after the other from ``first`` on. ``head_s`` is the instant of the turn of
+    place 0, and ``per_s`` turns follow in a second."""
+
+    __slots__ = ("_first", "_head_s", "_last_s", "_per_s", "given")
+
+    def __init__(self, first: int, head_s: float, per_s: float) -> None:
+        self._first, self._head_s, self._per_s = first, head_s, per_s
+        self._last_s = 0.0
+        self.given = 0
+
+    def misplaced(self, turns_s: Sequence[float | None], now_s: float) -> Iterator[tuple[int, float]]:
+        """Of the next, who have their turns in so many seconds or have none, those who get another: index, and seconds
+        until that. Nobody's turn is before that of one in front of him, and none is over."""
+        seconds, share = _SLACK
+        for n, has_s in enumerate(turns_s):
+            wanted_s = max(self._head_s + (self._first + self.given) / self._per_s - now_s, 0.0)
+            least_s = self._last_s - now_s
+            self.given += 1
+            if has_s is not None and has_s >= least_s and abs(wanted_s - has_s) <= seconds + share * wanted_s:
+                self._last_s = now_s + has_s
+                continue
+            turn_s = max(wanted_s, least_s)
+            self._last_s = now_s + turn_s
             yield n, turn_s
 
 
@@ -33,8 +51,8 @@ class Line:
 
     Who has a turn passes when it comes. Who has waited for longer than the line is old passes too, once all have their
     turns. Who comes later is told the end of its class. There the line is formed again: it is over for a class of which
-    nobody waits any more. If for half a minute more have come than have left, it is formed again at twice the rate, so
-    that it never becomes the bottleneck for good.
+    hardly anybody waits any more. If for half a minute more have come than have left, it is formed again at twice the
+    rate, so that it never becomes the bottleneck for good.
     """
 
     __slots__ = ("_began_s", "_came", "_ends_s", "_left", "_looks_s", "head_s", "per_s")
@@ -68,8 +86,8 @@ class Line:
         self._left += 1
 
     def formed(self, began_s: float, ends_s: Mapping[Class, float]) -> None:
-        """Everybody who waited at ``began_s`` has a turn now. ``ends_s``: when the last of a class has it, without the
-        classes before which nobody stands and of which nobody waits."""
+        """Everybody who waited at ``began_s`` has a turn now. ``ends_s``: when the last of a class has it, where those
+        who come later are to wait for that."""
         self._began_s, self._ends_s = began_s, ends_s
 
     def is_due(self, now_s: float) -> bool:
@@ -79,7 +97,7 @@ class Line:
         return self._grows(now_s)
 
     def is_over(self) -> bool:
-        """Nobody waits any more."""
+        """Nobody need wait any more who comes now."""
         return self._ends_s is not None and not self._ends_s
 
     def _grows(self, now_s: float) -> bool:

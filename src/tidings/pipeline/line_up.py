@@ -12,7 +12,7 @@ from tidings.domain.errors import Unavailable
 from tidings.domain.events import LinedUp
 from tidings.domain.ids import DeliveryId, ShardNumber
 from tidings.domain.lanes import Class, channel_of, lane_of, sending_lanes
-from tidings.domain.line import Line, misplaced
+from tidings.domain.line import SHORT_S, Line, Places
 from tidings.pipeline.health import NOBODY, Health, Queue
 from tidings.ports import Clock, Emit, Lines
 
@@ -73,7 +73,8 @@ class LineUp:
         plan = _Plan(queue, head_s, per_s / len(self.shards))
         found = await asyncio.gather(*(self._form_in(shard, plan) for shard in self.shards))
         longest = [max(places) for places in zip(*(one.places for one in found), strict=True)]
-        ends_s = {class_: head_s + most / plan.per_s for class_, most in zip(Class, longest, strict=True) if most}
+        lasts_s = {class_: most / plan.per_s for class_, most in zip(Class, longest, strict=True)}
+        ends_s = {class_: head_s + for_s for class_, for_s in lasts_s.items() if for_s > SHORT_S}
         for line in lines:
             line.formed(began_s, ends_s)
         waiting, moved = sum(one.places[-1] for one in found), sum(one.moved for one in found)
@@ -94,15 +95,15 @@ class LineUp:
 
     async def _form_class(self, shard: ShardNumber, plan: _Plan, class_: Class, first: int) -> tuple[int, int]:
         """``(waiting, moved)`` of one class, whose first stands behind so many others."""
-        (tenant, channel), behind, count, moved = plan.queue, NOBODY, 0, 0
+        (tenant, channel), behind, moved = plan.queue, NOBODY, 0
+        places = Places(first, plan.head_s, plan.per_s)
         while some := await self.lines.read(shard, (tenant, lane_of(channel, class_)), behind, self.most):
-            head_s = plan.head_s - self.clock.boottime_s()
-            turns = tuple(misplaced([one.turn_s for one in some], first + count, head_s, plan.per_s))
+            turns = tuple(places.misplaced([one.turn_s for one in some], self.clock.boottime_s()))
             if turns:
                 ids, after_s = [some[n].id for n, _ in turns], [turn_s for _, turn_s in turns]
                 moved += await self.lines.place(shard, tenant, ids, after_s)
-            behind, count = some[-1].id, count + len(some)
-        return count, moved
+            behind = some[-1].id
+        return places.given, moved
 
     async def _call(self, number: int, queue: Queue, behind: DeliveryId) -> None:
         """The oldest of each shard may come now: the first of them tries the account."""
