@@ -21,17 +21,17 @@ def wait_s(
     return line.wait_s(now_s, class_, has_turn=turn, since_s=since_s)
 
 
-def given(turns_s: list[float | None], first: int = 0, head_s: float = 2.0) -> list[tuple[int, float]]:
-    return list(Places(first, 100.0 + head_s, 10.0).misplaced(turns_s, 100.0))
+def given(turns_s: list[float | None], head_s: float = 2.0) -> list[tuple[int, float]]:
+    return list(Places(100.0 + head_s, 10.0).misplaced(turns_s, 100.0))
 
 
-def test_turns_are_a_beat_apart_from_the_place_of_the_first_one_on():
-    assert given([900.0, None, 800.0], first=5) == [(n, pytest.approx(2.5 + n / 10)) for n in range(3)]
+def test_turns_are_a_beat_apart_from_the_head_on():
+    assert given([900.0, None, 800.0]) == [(n, pytest.approx(2.0 + n / 10)) for n in range(3)]
 
 
 def test_who_has_his_turn_or_nearly_so_is_left_alone():
     assert given([2.0, 2.18, 2.21, 5.0]) == [(3, pytest.approx(2.3))]
-    assert given([1009.0, 1011.5], 10_000, 0.0) == [(1, pytest.approx(1009.0))]
+    assert given([1009.0, 1011.5], 1000.0) == [(1, pytest.approx(1009.0))]
 
 
 def test_nobody_is_left_before_one_in_front_of_him():
@@ -40,7 +40,7 @@ def test_nobody_is_left_before_one_in_front_of_him():
 
 
 def test_a_turn_that_is_over_is_now():
-    assert given([50.0], 3, -9.0) == [(0, 0.0)]
+    assert given([50.0], -9.0) == [(0, 0.0)]
 
 
 def test_until_all_have_their_turns_only_those_who_have_one_pass():

@@ -20,24 +20,24 @@ it should changes nothing."""
 
 
 class Places:
-    """The places of one line, given one after the other from ``first`` on. ``head_s`` is the instant of the turn of
-    place 0, and ``per_s`` turns follow in a second."""
+    """The places of a line, given one after the other. ``head_s`` is the instant of the first turn, and ``per_s`` turns
+    follow in a second."""
 
-    __slots__ = ("_first", "_head_s", "_last_s", "_per_s", "given")
+    __slots__ = ("_given", "_head_s", "_last_s", "_per_s")
 
-    def __init__(self, first: int, head_s: float, per_s: float) -> None:
-        self._first, self._head_s, self._per_s = first, head_s, per_s
+    def __init__(self, head_s: float, per_s: float) -> None:
+        self._head_s, self._per_s = head_s, per_s
         self._last_s = 0.0
-        self.given = 0
+        self._given = 0
 
     def misplaced(self, turns_s: Sequence[float | None], now_s: float) -> Iterator[tuple[int, float]]:
         """Of the next, who have their turns in so many seconds or have none, those who get another: index, and seconds
         until that. Nobody's turn is before that of one in front of him, and none is over."""
         seconds, share = _SLACK
         for n, has_s in enumerate(turns_s):
-            wanted_s = max(self._head_s + (self._first + self.given) / self._per_s - now_s, 0.0)
+            wanted_s = max(self._head_s + self._given / self._per_s - now_s, 0.0)
             least_s = self._last_s - now_s
-            self.given += 1
+            self._given += 1
             if has_s is not None and has_s >= least_s and abs(wanted_s - has_s) <= seconds + share * wanted_s:
                 self._last_s = now_s + has_s
                 continue

@@ -2,36 +2,19 @@
 forward to try. So whatever was told to wait may wait for long, and costs nothing meanwhile."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import msgspec
-
 from tidings.domain.errors import Unavailable
 from tidings.domain.events import LinedUp
-from tidings.domain.ids import DeliveryId, ShardNumber
-from tidings.domain.lanes import Class, channel_of, lane_of, sending_lanes
+from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
+from tidings.domain.lanes import Class, Lane, channel_of, lane_of, sending_lanes
 from tidings.domain.line import SHORT_S, Line, Places
 from tidings.pipeline.health import NOBODY, Health, Queue
 from tidings.ports import Clock, Emit, Lines
 
 T = TypeVar("T")
-
-
-class _Plan(msgspec.Struct, frozen=True):
-    """A line from ``head_s`` on, of which each shard has its share: ``per_s``."""
-
-    queue: Queue
-    head_s: float
-    per_s: float
-
-
-class _Formed(msgspec.Struct, frozen=True):
-    """How many of one shard wait, up to the end of each class, and how many of them have another turn than before."""
-
-    places: Sequence[int]
-    moved: int
 
 
 @dataclass
@@ -62,52 +45,60 @@ class LineUp:
     async def _read(self, shard: ShardNumber) -> None:
         """What waits where nobody may be left who knows that its account was away: from before this worker began, or
         because the shard was away when all were lined up."""
-        found = await _unless_away(self.lines.queues(shard))
-        if found is not None:
-            self._unread.discard(shard)
+        self._unread.discard(shard)
+        if found := await self._or_later(self.lines.queues(shard), shard):
             self.health.let_in({(tenant, channel_of(lane)) for tenant, lane in found if lane in sending_lanes()})
 
     async def _form(self, queue: Queue, lines: Sequence[Line]) -> None:
-        began_s = self.clock.boottime_s()
+        """All shards together make one line, in which each has its share of the turns."""
+        began_s, (tenant, channel) = self.clock.boottime_s(), queue
         head_s, per_s = max(began_s, min(line.head_s for line in lines)), max(line.per_s for line in lines)
-        plan = _Plan(queue, head_s, per_s / len(self.shards))
-        found = await asyncio.gather(*(self._form_in(shard, plan) for shard in self.shards))
-        longest = [max(places) for places in zip(*(one.places for one in found), strict=True)]
-        lasts_s = {class_: most / plan.per_s for class_, most in zip(Class, longest, strict=True)}
-        ends_s = {class_: head_s + for_s for class_, for_s in lasts_s.items() if for_s > SHORT_S}
+        lanes = [lane_of(channel, class_) for class_ in Class]
+        counts = await asyncio.gather(
+            *(self._or_later(self.lines.count(one, tenant, lanes), one) for one in self.shards)
+        )
+        ends_s, waiting, moved = dict[Class, float](), 0, 0
+        for n, class_ in enumerate(Class):
+            shares = {shard: found[n] for shard, found in zip(self.shards, counts, strict=True) if found and found[n]}
+            moved += await self._form_class((tenant, lanes[n]), shares, head_s + waiting / per_s, per_s)
+            waiting += sum(shares.values())
+            if waiting / per_s > SHORT_S:
+                ends_s[class_] = head_s + waiting / per_s
         for line in lines:
             line.formed(began_s, ends_s)
-        waiting, moved = sum(one.places[-1] for one in found), sum(one.moved for one in found)
-        self.emit(LinedUp(queue[1].name, waiting, moved, max(ends_s.values(), default=began_s) - began_s))
+        self.emit(LinedUp(channel.name, waiting, moved, head_s + waiting / per_s - began_s))
 
-    async def _form_in(self, shard: ShardNumber, plan: _Plan) -> _Formed:
-        places, moved = list[int](), 0
-        try:
-            for class_ in Class:
-                first = places[-1] if places else 0
-                count, changed = await self._form_class(shard, plan, class_, first)
-                places.append(first + count)
-                moved += changed
-        except Unavailable:
-            self._unread.add(shard)
-            return _Formed([0] * len(Class), moved)
-        return _Formed(places, moved)
+    async def _form_class(
+        self, queue: tuple[TenantId, Lane], shares: Mapping[ShardNumber, int], head_s: float, per_s: float
+    ) -> int:
+        total = sum(shares.values())
+        forming = [
+            self._or_later(self._form_in(shard, queue, Places(head_s, per_s * share / total)), shard)
+            for shard, share in shares.items()
+        ]
+        return sum(moved for moved in await asyncio.gather(*forming) if moved)
 
-    async def _form_class(self, shard: ShardNumber, plan: _Plan, class_: Class, first: int) -> tuple[int, int]:
-        """``(waiting, moved)`` of one class, whose first stands behind so many others."""
-        (tenant, channel), behind, moved = plan.queue, NOBODY, 0
-        places = Places(first, plan.head_s, plan.per_s)
-        while some := await self.lines.read(shard, (tenant, lane_of(channel, class_)), behind, self.most):
+    async def _form_in(self, shard: ShardNumber, queue: tuple[TenantId, Lane], places: Places) -> int:
+        behind, moved = NOBODY, 0
+        while some := await self.lines.read(shard, queue, behind, self.most):
             turns = tuple(places.misplaced([one.turn_s for one in some], self.clock.boottime_s()))
             if turns:
                 ids, after_s = [some[n].id for n, _ in turns], [turn_s for _, turn_s in turns]
-                moved += await self.lines.place(shard, tenant, ids, after_s)
+                moved += await self.lines.place(shard, queue[0], ids, after_s)
             behind = some[-1].id
-        return places.given, moved
+        return moved
+
+    async def _or_later(self, asked: Awaitable[T], shard: ShardNumber) -> T | None:
+        """None when the shard cannot answer now; then it is read anew once it can."""
+        try:
+            return await asked
+        except Unavailable:
+            self._unread.add(shard)
+            return None
 
     async def _call(self, number: int, queue: Queue, behind: DeliveryId) -> None:
         """The oldest of each shard may come now: the first of them tries the account."""
-        found = await asyncio.gather(*(_unless_away(self._call_in(shard, queue, behind)) for shard in self.shards))
+        found = await asyncio.gather(*(self._or_later(self._call_in(one, queue, behind), one) for one in self.shards))
         self.health.called(number, found=any(found))
 
     async def _call_in(self, shard: ShardNumber, queue: Queue, behind: DeliveryId) -> bool:
@@ -118,11 +109,3 @@ class LineUp:
                 await self.lines.place(shard, tenant, [oldest[0].id], [0.0])
                 return True
         return False
-
-
-async def _unless_away(asked: Awaitable[T]) -> T | None:
-    """None when the shard cannot answer now."""
-    try:
-        return await asked
-    except Unavailable:
-        return None
