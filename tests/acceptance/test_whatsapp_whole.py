@@ -1,5 +1,7 @@
 """WhatsApp, from the API to the telephone and back."""
 
+import time
+
 import aiohttp
 
 from tests.acceptance.elsewhere import attempts
@@ -95,9 +97,11 @@ async def test_who_writes_stop_gets_no_more_and_is_back_with_a_start(system: Sys
 
     await system.becomes(await say(system, {"whatsapp": number}, content), "delivered")
     await writes(system, "Stop", number)
+    stopped_at_s = int(time.time())
     await until(held, 20, "the number to be suppressed")
     story = await system.becomes(await say(system, {"whatsapp": number}, content), "suppressed")
     assert [one["reason"] for one in story["deliveries"]] == ["suppressed"]
+    await until(lambda: time.time() > stopped_at_s + 2, 20, "another second: messages are dated by the second")
     await writes(system, "start", number)
     await until(free, 20, "the number to be free again")
     await system.becomes(await say(system, {"whatsapp": number}, content), "delivered")

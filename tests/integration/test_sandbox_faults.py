@@ -177,7 +177,7 @@ async def test_down_comes_back_by_itself_after_for_s(rig: Rig) -> None:
 
     await until(back)
     assert (await rig.send())[0] == 202
-    assert (await rig.call("GET", "/_sandbox/faults"))[1] == {"sendgrid": None}
+    assert set((await rig.call("GET", "/_sandbox/faults"))[1].values()) == {None}
 
 
 async def test_down_lets_an_answer_under_way_finish(rig: Rig) -> None:
