@@ -12,6 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 PYTEST ?= $(BIN)/pytest
+# tests side by side: most of the long ones wait
+BESIDE ?= 3
 # program:Debian package, wanted by some tests only
 TOOLS := nginx:nginx haproxy:haproxy faketime:faketime chromium:chromium cc:gcc
 
@@ -28,7 +30,7 @@ run: install ## the whole system with a sandbox and a demonstration, until Ctrl-
 install: $(VENV)/.run ## the environment alone, from the lock file
 
 test: dev tools ## all tests but the long ones
-	@$(PYTEST) -m "not chaos"
+	@$(PYTEST) -m "not chaos" -n $(BESIDE) --dist loadfile
 
 lint: dev ## format, style, types, import rules, SQL in its place
 	@$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """One real PostgreSQL and one real Valkey for the whole run."""
 
-import itertools
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +26,6 @@ class TestPostgres:
 
     def __init__(self, server: embedded.Postgres) -> None:
         self.server = server
-        self._numbers = itertools.count(1)
 
     def dsn(self, database: str) -> str:
         return self.server.dsn(database)
@@ -34,7 +33,7 @@ class TestPostgres:
     async def create_database(self, name: str | None = None, *, template: str = "template0") -> str:
         """Makes a database, of a name of its own unless one is given, and returns its name. With ``template`` it is
         a copy of another, to which nobody may be connected: some 30 ms, whatever migrations that one has seen."""
-        name = name or f"test_{next(self._numbers)}"
+        name = name or f"test_{secrets.token_hex(6)}"
         await self.execute(
             f"CREATE DATABASE {embedded.quoted(name)} TEMPLATE {embedded.quoted(template)} STRATEGY WAL_LOG"
         )

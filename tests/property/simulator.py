@@ -130,7 +130,7 @@ class World:
         return Claimed(
             row.id, NotificationId(row.id), row.token, row.lane, row.home, row.claims, row.tries, row.spent, row.tried,
             row.provider, row.started_at, row.state == State.in_doubt, self.shard.now, Slot(0), TenantId(1),
-            UserId("user-123"), Channel.email, 1, None, None, b"", "a@example.com", b"", False, None, None, None,
+            UserId("user-123"), Channel.email, 1, None, None, b"", "a@example.com", b"", (), None, None, None,
             EPOCH, self.plans[row.id].expires_at,
         )  # fmt: skip
 

@@ -61,7 +61,7 @@ def test_the_signatures_are_those_of_the_specification(providers_data: Path):
 
 def test_the_official_library_believes_what_we_sign_and_nothing_else():
     body = event_of(CALLBACK, "orders")
-    headers = dict(headers_of(str(ID), NOW, body, [Signing(secret())]))
+    headers = dict(headers_of(str(ID), datetime.now(UTC), body, [Signing(secret())]))
     assert standardwebhooks.Webhook(secret()).verify(body, headers) == json.loads(body)
     for wrong in (secret(1), body[:-1], "id"):
         changed = {**headers, "webhook-id": "other"} if wrong == "id" else headers
