@@ -112,10 +112,6 @@ class Lines(Protocol):
         """Whose accounts are waited for, in which lanes."""
         ...
 
-    async def count(self, shard: ShardNumber, tenant: TenantId, lanes: Sequence[Lane]) -> Sequence[int]:
-        """How many wait in each of these lanes."""
-        ...
-
     async def read(
         self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int
     ) -> Sequence[Waiting]:

@@ -12,7 +12,9 @@ SHORT_S: Final = 1.0
 """Behind a shorter line nobody need wait who comes later."""
 _NOT_YET_S: Final = 0.5
 _BEHIND_S: Final = 2.0
-"""After the end of a line, within which it is formed again."""
+"""After the end of a line, by which it has been formed again."""
+_NEARLY_S: Final = 0.5
+"""Before the end of a class, when it is formed again: the next class is told in time that it is not its turn yet."""
 _LOOKS_EVERY_S: Final = 30.0
 _SLACK: Final = (0.1, 0.01)
 """A turn may be off by so many seconds, and by such a share of the wait for it: so to form a line again that stands as
@@ -23,21 +25,21 @@ class Places:
     """The places of a line, given one after the other. ``head_s`` is the instant of the first turn, and ``per_s`` turns
     follow in a second."""
 
-    __slots__ = ("_given", "_head_s", "_last_s", "_per_s")
+    __slots__ = ("_head_s", "_last_s", "_per_s", "given")
 
     def __init__(self, head_s: float, per_s: float) -> None:
         self._head_s, self._per_s = head_s, per_s
         self._last_s = 0.0
-        self._given = 0
+        self.given = 0
 
     def misplaced(self, turns_s: Sequence[float | None], now_s: float) -> Iterator[tuple[int, float]]:
         """Of the next, who have their turns in so many seconds or have none, those who get another: index, and seconds
         until that. Nobody's turn is before that of one in front of him, and none is over."""
         seconds, share = _SLACK
         for n, has_s in enumerate(turns_s):
-            wanted_s = max(self._head_s + self._given / self._per_s - now_s, 0.0)
+            wanted_s = max(self._head_s + self.given / self._per_s - now_s, 0.0)
             least_s = self._last_s - now_s
-            self._given += 1
+            self.given += 1
             if has_s is not None and has_s >= least_s and abs(wanted_s - has_s) <= seconds + share * wanted_s:
                 self._last_s = now_s + has_s
                 continue
@@ -91,8 +93,8 @@ class Line:
         self._began_s, self._ends_s = began_s, ends_s
 
     def is_due(self, now_s: float) -> bool:
-        """It is to be formed now: it has not been, a class has come to its end, or too many come."""
-        if self._ends_s is None or any(end_s <= now_s for end_s in self._ends_s.values()):
+        """It is to be formed now: it has not been, a class nears its end, or too many come."""
+        if self._ends_s is None or any(end_s - _NEARLY_S <= now_s for end_s in self._ends_s.values()):
             return True
         return self._grows(now_s)
 

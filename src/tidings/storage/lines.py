@@ -22,10 +22,6 @@ class LineStore:
         rows = await self._quick.fetch(shard, self._sql["queues"])
         return [(row["waits_for"], row["lane"]) for row in rows]
 
-    async def count(self, shard: ShardNumber, tenant: TenantId, lanes: Sequence[Lane]) -> Sequence[int]:
-        found = {row["lane"]: row["n"] for row in await self._quick.fetch(shard, self._sql["count"], tenant, lanes)}
-        return [found.get(lane, 0) for lane in lanes]
-
     async def read(
         self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int
     ) -> Sequence[Waiting]:

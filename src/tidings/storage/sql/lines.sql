@@ -15,9 +15,6 @@ WITH RECURSIVE found AS (
 )
 SELECT waits_for, lane FROM found;
 
--- name: count
-SELECT lane, count(*) AS n FROM dispatch WHERE waits_for = $1 AND lane = ANY($2::smallint[]) AND state = 0 GROUP BY lane;
-
 -- name: read
 -- Who waits in a lane for a tenant's accounts, the oldest first, from behind $3 on, and in how many seconds those who
 -- have a turn have it.
