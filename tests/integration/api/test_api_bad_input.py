@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import random
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -96,7 +97,7 @@ MALFORMED = [
     b'{"to": "a", "data": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
     b'{"to": "a", "data": ' + b'{"a":' * 20_000 + b"1" + b"}" * 20_001,
     b"[" * 20_000,
-    os.urandom(2_000),
+    random.Random(7).randbytes(2_000),
 ]
 
 
