@@ -188,6 +188,21 @@ async def test_the_oldest_of_each_shard_is_called_forward_to_try_an_account(stan
     assert [row["due_s"] <= 0 for row in await stand.standing()] == [True, True] + [False] * 4
 
 
+async def test_a_shard_that_is_away_holds_up_no_other_and_is_lined_up_once_it_is_back(stand):
+    await stand.put(50)
+    gone = await Shards.open([stand.two.shard_dsns[0], "postgresql://nobody@127.0.0.1:1/gone"], 4, dict(BY_ID))
+    one = stand.line_up()
+    one.lines = LineStore(gone)
+    await one.round()
+    await gone.close()
+    assert stand.moved() == [50]
+    one.lines = LineStore(stand.shards)
+    await one.round()
+    rows = sorted([*await stand.standing(0), *await stand.standing(1)], key=lambda row: row["id"])
+    assert {row["reason"] for row in rows} == {"provider_paced"}
+    assert all(0 < later["due_s"] - one["due_s"] < 0.3 for one, later in pairwise(rows)), "one line again"
+
+
 async def test_fifty_thousand_are_lined_up_in_seconds(stand):
     await stand.put(25_000)
     one = stand.line_up()
