@@ -200,7 +200,7 @@ async def test_a_shard_that_is_away_holds_up_no_other_and_is_lined_up_once_it_is
     await one.round()
     rows = sorted([*await stand.standing(0), *await stand.standing(1)], key=lambda row: row["id"])
     assert {row["reason"] for row in rows} == {"provider_paced"}
-    assert all(0 < later["due_s"] - one["due_s"] < 0.3 for one, later in pairwise(rows)), "one line again"
+    assert all(-0.1 < later["due_s"] - one["due_s"] < 0.3 for one, later in pairwise(rows)), "one line again"
 
 
 async def test_fifty_thousand_are_lined_up_in_seconds(stand):
