@@ -157,11 +157,11 @@ class Health:
             self.let_in(one for one in waiting if one and before.routes.get(one) != catalog.routes.get(one))
 
     def let_in(self, queues: Iterable[Queue]) -> None:
-        """What waits there is to be lined up for those accounts that are not away."""
+        """What waits there is to be lined up for those accounts that are not away, where no line stands already."""
         wanted, catalog = set(queues), self.catalogs()
         for number in catalog.accounts if wanted else ():
             account = self._account(number)
-            if account.away_at is None and queue_of(catalog, number) in wanted:
+            if account.away_at is None and account.line is None and queue_of(catalog, number) in wanted:
                 self._come_back(number, account)
 
     def to_form(self) -> Mapping[Queue, Sequence[Line]]:

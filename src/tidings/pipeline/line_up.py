@@ -19,6 +19,7 @@ from tidings.ports import Clock, Emit, Lines, Waiting
 
 T = TypeVar("T")
 
+_READ_EVERY_S: Final = 5.0
 _LAST: Final = UUID(int=(1 << 128) - 1)
 
 
@@ -34,6 +35,7 @@ class LineUp:
     shards: Sequence[ShardNumber]
     most: int
     _unread: set[ShardNumber] = field(init=False)
+    _read_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._unread = set(self.shards)
@@ -41,17 +43,18 @@ class LineUp:
     async def round(self) -> None:
         """One look at the accounts, and what follows from it."""
         self.health.look()
-        if self._unread:
+        if self._unread or self.clock.boottime_s() >= self._read_s:
             await self._read()
         forming = [self._form(queue, lines) for queue, lines in self.health.to_form().items()]
         calling = [self._call(number, *whom) for number, whom in self.health.to_probe().items()]
         await asyncio.gather(*forming, *calling)
 
     async def _read(self) -> None:
-        """What waits where nobody may be left who knows that its account was away: from before this worker began, or
-        because the shard was away when all were lined up."""
-        unread, self._unread = self._unread, set()
-        found = await self._in_each(unread, self.lines.queues)
+        """What waits where nobody may be left who knows that its account was away: from before this worker began,
+        because the shard was away when all were lined up, or because it was told to wait by a worker that did not know
+        yet, and stored after the line was read. So all shards are read now and then."""
+        self._unread, self._read_s = set(), self.clock.boottime_s() + _READ_EVERY_S
+        found = await self._in_each(self.shards, self.lines.queues)
         queues = {queue for queues in found.values() for queue in queues}
         self.health.let_in({(tenant, channel_of(lane)) for tenant, lane in queues if lane in sending_lanes()})
 
