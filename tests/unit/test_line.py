@@ -47,7 +47,8 @@ def test_until_all_have_their_turns_only_those_who_have_one_pass():
     line = Line(100.0, 101.5, 10.0)
     assert wait_s(line, 100.1) == pytest.approx(1.4)
     assert wait_s(line, 100.1, since_s=5.0) == pytest.approx(1.4), "its turn is being found"
-    assert wait_s(line, 130.0) == 0.5
+    assert wait_s(line, 101.4) == pytest.approx(1.4), "for as long as it has taken until now"
+    assert wait_s(line, 130.0) == 30.0
     assert wait_s(line, 130.0, turn=True) == 0.0
     assert line.is_due(100.0)
     assert not line.is_over()

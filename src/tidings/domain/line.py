@@ -73,15 +73,15 @@ class Line:
         if has_turn:
             return 0.0
         if self._ends_s is None:
-            return max(self.head_s - now_s, _NOT_YET_S)
+            return max(self.head_s - now_s, now_s - self._began_s, _NOT_YET_S)
         waited = since_s is not None and since_s < self._began_s
         if waited or class_ not in self._ends_s:
             return 0.0
         return max(self._ends_s[class_] - now_s, 0.0) + _BEHIND_S
 
     def came(self) -> None:
-        """Somebody was told the end."""
-        self._came += 1
+        """Somebody was told to wait. Until all have their turns he is told so again and again, and not counted."""
+        self._came += self._ends_s is not None
 
     def left(self) -> None:
         """A call went."""
