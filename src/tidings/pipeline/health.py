@@ -156,12 +156,14 @@ class Health:
             waiting = [queue_of(catalog, number) for number, one in self._unwell.items() if one.waited_for]
             self.let_in(one for one in waiting if one and before.routes.get(one) != catalog.routes.get(one))
 
-    def let_in(self, queues: Iterable[Queue]) -> None:
-        """What waits there is to be lined up for those accounts that are not away, where no line stands already."""
+    def let_in(self, queues: Iterable[Queue], *, anew: bool = True) -> None:
+        """What waits there is to be lined up for those accounts that are not away; unless ``anew``, only where no line
+        stands already."""
         wanted, catalog = set(queues), self.catalogs()
         for number in catalog.accounts if wanted else ():
             account = self._account(number)
-            if account.away_at is None and account.line is None and queue_of(catalog, number) in wanted:
+            due = account.away_at is None and (anew or account.line is None)
+            if due and queue_of(catalog, number) in wanted:
                 self._come_back(number, account)
 
     def to_form(self) -> Mapping[Queue, Sequence[Line]]:

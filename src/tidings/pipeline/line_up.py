@@ -53,10 +53,13 @@ class LineUp:
         """What waits where nobody may be left who knows that its account was away: from before this worker began,
         because the shard was away when all were lined up, or because it was told to wait by a worker that did not know
         yet, and stored after the line was read. So all shards are read now and then."""
-        self._unread, self._read_s = set(), self.clock.boottime_s() + _READ_EVERY_S
+        anew, self._unread = bool(self._unread), set()
+        self._read_s = self.clock.boottime_s() + _READ_EVERY_S
         found = await self._in_each(self.shards, self.lines.queues)
         queues = {queue for queues in found.values() for queue in queues}
-        self.health.let_in({(tenant, channel_of(lane)) for tenant, lane in queues if lane in sending_lanes()})
+        self.health.let_in(
+            {(tenant, channel_of(lane)) for tenant, lane in queues if lane in sending_lanes()}, anew=anew
+        )
 
     async def _form(self, queue: Queue, lines: Sequence[Line]) -> None:
         """One line over all shards, transactional before promotional."""
