@@ -84,18 +84,22 @@ class Health:
 
     def is_shut(self, account: int) -> bool:
         """It takes no calls. One that has its probe under way, or gets its work back bit by bit, is not shut."""
+        why, known = self._why_shut(account), self._unwell.get(account)
+        probed = known is not None and known.breaker.state is BreakerState.half_open
+        return why is not None and not (why is Why.provider_open and probed)
+
+    def _why_shut(self, account: int) -> Why | None:
         if not self._unwell and not self.catalogs().ordered:
-            return False
+            return None
         known = self._unwell.get(account)
         if known is None:
-            return self._ordered(account) is AccountState.paused
-        shut = self._shut(account, known, self.clock.boottime_s())
-        return shut is not None and not (shut is Why.provider_open and known.breaker.state is BreakerState.half_open)
+            return Why.provider_paused if self._ordered(account) is AccountState.paused else None
+        return self._shut(account, known, self.clock.boottime_s())
 
     def outage(self, accounts: Sequence[int], held: Claimed) -> Again | None:
-        """When to try again what was just surely not taken, if no account takes calls any more: then that was the
-        outage's fault, and costs the delivery nothing."""
-        if not all(map(self.is_shut, accounts)):
+        """When to try again what was just surely not taken, if no account takes calls any more, but for probes: then
+        that was the outage's fault, and costs the delivery nothing."""
+        if any(self._why_shut(account) is None for account in accounts):
             return None
         to = route(accounts, (), self._gates(accounts, held), held.age_s)
         return Again(to.after_s if isinstance(to, Wait) else _AFTER_OTHERS_S, Why.provider_open, waits=True)
