@@ -113,9 +113,10 @@ class Lines(Protocol):
         ...
 
     async def read(
-        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int
+        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int, *, lined: bool = False
     ) -> Sequence[Waiting]:
-        """Those behind one, the oldest first. Nobody is behind the last one."""
+        """Those behind one, the oldest first. Nobody is behind the last one. ``lined``: only those who have a turn, or
+        were told to wait behind those who have."""
         ...
 
     async def place(

@@ -250,6 +250,21 @@ def test_who_is_found_waiting_at_the_start_is_lined_up_for_all_that_take_calls()
     assert rig.route(2).reason == "provider_paused"
 
 
+def test_what_is_found_waiting_later_is_lined_up_unless_there_is_a_reason_to_wait():
+    rig = Rig()
+    rig.said(2, DOWN, DOWN, DOWN)
+    rig.health.let_in([QUEUE], anew=False)
+    ((line,),) = rig.health.to_form().values()
+    line.formed(rig.now_s, {Class.transactional: rig.now_s + 20})
+    rig.health.let_in([QUEUE], anew=False)
+    assert rig.health.to_form() == {}, "it stands already"
+    line.formed(rig.now_s, {})
+    rig.route(2)
+    rig.health.look()
+    rig.health.let_in([QUEUE], anew=False)
+    assert rig.health.to_form() == {}, "it waits for the other one, which is away"
+
+
 def test_an_account_that_must_wait_rests_for_as_long_as_it_asked_or_as_is_usual():
     rig = Rig()
     assert rig.said(1, TryLater("http_429", account=True, after_s=7.0)).after_s == 7.0

@@ -52,9 +52,9 @@ class Line:
     """``head_s`` is the instant of the first turn, ``per_s`` how many leave a second.
 
     Who has a turn passes when it comes. Who has waited for longer than the line is old passes too, once all have their
-    turns. Who comes later is told the end of its class. There the line is formed again: it is over for a class of which
-    hardly anybody waits any more. If for half a minute more have come than have left, it is formed again at twice the
-    rate, so that it never becomes the bottleneck for good.
+    turns. Who comes later is told the end of its class. There the line is formed again, of those who wait for nothing
+    else: it is over for a class of which hardly anybody does any more. If for half a minute more have come than have
+    left, it is formed again at twice the rate, so that it never becomes the bottleneck for good.
     """
 
     __slots__ = ("_began_s", "_came", "_ends_s", "_left", "_looks_s", "head_s", "per_s")
@@ -78,6 +78,11 @@ class Line:
         if waited or class_ not in self._ends_s:
             return 0.0
         return max(self._ends_s[class_] - now_s, 0.0) + _BEHIND_S
+
+    @property
+    def is_new(self) -> bool:
+        """It has not been formed yet."""
+        return self._ends_s is None
 
     def came(self) -> None:
         """Somebody was told to wait. Until all have their turns he is told so again and again, and not counted."""

@@ -7,6 +7,7 @@ they asked for it or refused the key, or are only just back: then what waited fo
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from math import inf
 from typing import Final, TypeAlias
 
@@ -161,9 +162,12 @@ class Health:
             self.let_in(one for one in waiting if one and before.routes.get(one) != catalog.routes.get(one))
 
     def let_in(self, queues: Iterable[Queue], *, anew: bool = True) -> None:
-        """What waits there is to be lined up for those accounts that are not away; unless ``anew``, only where no line
-        stands already."""
+        """What waits there is to be lined up for those accounts that are not away. Unless ``anew``, only where no line
+        stands already, and nobody has a reason to wait: that another account of the same channel is away, say."""
         wanted, catalog = set(queues), self.catalogs()
+        if not anew:
+            away = (number for number, one in self._unwell.items() if one.away_at and one.waited_for)
+            wanted.difference_update(map(partial(queue_of, catalog), away))
         for number in catalog.accounts if wanted else ():
             account = self._account(number)
             due = account.away_at is None and (anew or account.line is None)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from tidings.domain.errors import Unavailable
@@ -18,6 +18,7 @@ from tidings.pipeline.health import NOBODY, Health, Queue
 from tidings.ports import Clock, Emit, Lines, Waiting
 
 T = TypeVar("T")
+_Read: TypeAlias = Callable[..., Awaitable[Sequence[Waiting]]]
 
 _READ_EVERY_S: Final = 5.0
 _LAST: Final = UUID(int=(1 << 128) - 1)
@@ -62,24 +63,25 @@ class LineUp:
         )
 
     async def _form(self, queue: Queue, lines: Sequence[Line]) -> None:
-        """One line over all shards, transactional before promotional."""
+        """One line over all shards, transactional before promotional. A new one is of all who wait. Afterwards it is
+        of those who have not been told meanwhile that they wait for an account that is still away."""
         began_s, (tenant, channel), moved = self.clock.boottime_s(), queue, 0
+        read = partial(self.lines.read, lined=not any(line.is_new for line in lines))
         head_s, per_s = max(began_s, min(line.head_s for line in lines)), max(line.per_s for line in lines)
         places, ends_s = Places(head_s, per_s), dict[Class, float]()
         for class_ in Class:
-            moved += await self._form_class((tenant, lane_of(channel, class_)), places)
+            moved += await self._form_class((tenant, lane_of(channel, class_)), read, places)
             if places.given / per_s > SHORT_S:
                 ends_s[class_] = head_s + places.given / per_s
         for line in lines:
             line.formed(began_s, ends_s)
         self.emit(LinedUp(channel.name, places.given, moved, head_s + places.given / per_s - began_s))
 
-    async def _form_class(self, queue: tuple[TenantId, Lane], places: Places) -> int:
+    async def _form_class(self, queue: tuple[TenantId, Lane], read: _Read, places: Places) -> int:
         """Reads a piece of each shard, and goes as far as all of them have told who stands there."""
         behind, shards, moved, piece = NOBODY, list(self.shards), 0, -(-self.most // len(self.shards))
         while True:
-            read = partial(self.lines.read, queue=queue, behind=behind, most=piece)
-            found = await self._in_each(shards, read)
+            found = await self._in_each(shards, partial(read, queue=queue, behind=behind, most=piece))
             shards = list(found)
             until = min((some[-1].id for some in found.values() if len(some) == piece), default=_LAST)
             known = [(one, shard) for shard, some in found.items() for one in some if one.id <= until]

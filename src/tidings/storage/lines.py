@@ -23,9 +23,9 @@ class LineStore:
         return [(row["waits_for"], row["lane"]) for row in rows]
 
     async def read(
-        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int
+        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int, *, lined: bool = False
     ) -> Sequence[Waiting]:
-        rows = await self._quick.fetch(shard, self._sql["read"], *queue, behind, most)
+        rows = await self._quick.fetch(shard, self._sql["read"], *queue, behind, most, lined)
         return [Waiting(row["id"], row["turn_s"]) for row in rows]
 
     async def place(

@@ -23,6 +23,7 @@ from tidings.storage.shards import BY_ID, Shards
 MAIL, NEWS = lane_of(Channel.email, Class.transactional), lane_of(Channel.email, Class.promotional)
 SMS = lane_of(Channel.sms, Class.transactional)
 PER_S = 20.0
+OPEN = "provider_open"
 RULES = BreakerRules(5, 1.0, 0.5, 20, 30.0, 60.0, 600.0, 20.0)
 FILL = """
 WITH numbers AS (
@@ -37,7 +38,7 @@ WITH numbers AS (
     SELECT id, id, $3, $4::int / 10, 'user@example.com' FROM numbers
 )
 INSERT INTO dispatch (id, home, lane, due_at, waits_for, reason)
-SELECT id, $4, $4, now() + random() * interval '1800 s', $5, 'provider_open' FROM numbers
+SELECT id, $4, $4, now() + random() * interval '1800 s', $5, $8 FROM numbers
 """
 STANDING = """
 SELECT id, lane, reason, state, extract(epoch FROM due_at - now())::float8 AS due_s FROM dispatch ORDER BY lane, id
@@ -63,13 +64,15 @@ class Stand:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
-    async def put(self, count: int, lane: int = MAIL, *, waits_for: int | None = 0, shards=(0, 1), expires_s=None):
+    async def put(
+        self, count: int, lane: int = MAIL, *, waits_for: int | None = 0, reason=OPEN, shards=(0, 1), expires_s=None
+    ):
         """So many in each of the shards, which take turns; 0: they wait for the tenant's own account."""
         tenant = self.two.tenant
         waits_for = tenant if waits_for == 0 else waits_for
         self.groups += 1
         for n in shards:
-            values = (self.groups, count, waits_for or tenant, lane, waits_for, expires_s, n)
+            values = (self.groups, count, waits_for or tenant, lane, waits_for, expires_s, n, reason)
             await self.shards.fetch(self.two.numbers[n], FILL, *values)
 
     async def standing(self, number: int = 0):
@@ -120,6 +123,23 @@ async def test_to_line_up_again_moves_nobody_but_who_has_lost_his_place(stand):
     assert stand.moved()[1] == 1
     mail = turns_s(await stand.standing())
     assert all(0 < later - one < 0.3 for one, later in pairwise(mail))
+
+
+async def test_who_waits_for_an_account_that_is_still_away_leaves_the_line_and_holds_up_nobody(stand):
+    await stand.put(20)
+    one = stand.line_up()
+    await one.round()
+    await stand.two.rows("UPDATE dispatch SET reason = 'provider_open', due_at = now() + interval '20 minutes'")
+    await stand.put(3, reason="provider_backlog")
+
+    async def formed_again() -> bool:
+        await one.round()
+        return len(stand.moved()) > 1
+
+    await until(formed_again, 30, "the line to come to its end")
+    assert [event.waiting for event in stand.events if isinstance(event, LinedUp)] == [40, 6]
+    one.health.look()
+    assert one.health.seen() == [], "six are no line"
 
 
 async def test_no_turn_is_later_than_the_expiry(stand):

@@ -21,6 +21,7 @@ SELECT waits_for, lane FROM found;
 SELECT id, CASE WHEN reason = 'provider_paced' THEN extract(epoch FROM due_at - now())::float8 END AS turn_s
 FROM dispatch
 WHERE waits_for = $1 AND lane = $2 AND id > $3 AND state = 0
+  AND (NOT $5::boolean OR reason IN ('provider_paced', 'provider_backlog'))
 ORDER BY id
 LIMIT $4;
 
