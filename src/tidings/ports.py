@@ -20,6 +20,7 @@ from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Channel, Lane
 from tidings.domain.notification import Acceptance, Accepted, Content
 from tidings.domain.outcome import Outcome, Receipt
+from tidings.domain.price import Charge
 from tidings.domain.suppression import Suppression
 
 
@@ -50,7 +51,7 @@ class Marked(msgspec.Struct, frozen=True, gc=False):
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """The end of one hold. ``n`` is the try that it is about (the claimed ``tries`` when no call was made, and then
     ``said`` is None). ``again_in`` is the lane that workers are woken for when it is due again at once,
-    ``waits_for`` the tenant for one of whose accounts it waits."""
+    ``waits_for`` the tenant for one of whose accounts it waits, ``charge`` what the call comes to if it was taken."""
 
     id: DeliveryId
     token: int
@@ -66,6 +67,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     duplicate_possible: bool = False
     again_in: Lane | None = None
     waits_for: TenantId | None = None
+    charge: Charge | None = None
 
 
 class Dispatches(Protocol):
@@ -330,6 +332,9 @@ Emit = Callable[[object], None]
 
 Shape = Callable[[Content], Content]
 """Fits content to a channel. Raises ``errors.TemplateFault`` with what is wrong."""
+
+Units = Callable[[Content], int]
+"""What one message counts as in prices and limits."""
 
 Country = Callable[[str], str | None]
 """The country of an address, as its two letters, where it has one."""

@@ -47,8 +47,8 @@ def _paced(code: str, after_s: float = 10.0) -> Outcome:
 
 
 _ANSWERS = {
-    "201 with an id": Scripted(_taken(), Sent(SID)),
-    "201 of a picture message": Scripted(_taken("MM" + SID[2:]), Sent("MM" + SID[2:])),
+    "201 with an id": Scripted(_taken(), Sent(SID, units=1)),
+    "201 of a picture message": Scripted(_taken("MM" + SID[2:]), Sent("MM" + SID[2:], units=1)),
     "201 without an id": Scripted(_taken(None), Unsure("no_message_id")),
     "201 with an empty id": Scripted(_taken(""), Unsure("no_message_id")),
     "201 with a huge id": Scripted(_taken("x" * 300), Unsure("no_message_id")),

@@ -284,8 +284,8 @@ def described(meter: Meters) -> str:
             return f"`{name}` |  | {text} (histogram)"
         case Shows(metric=name, text=text, labels=labels):
             return f"`{name}` | {', '.join(f'`{label}`' for label in (meter.whose, *labels))} | {text} (gauge)"
-        case Adds(metric=name, text=text, label=label):
-            return f"`{name}_total` | {f'`{label}`' if label else ''} | {text}"
+        case Adds(metric=name, text=text):
+            return f"`{name}_total` | {', '.join(f'`{label}`' for label in meter.labels)} | {text}"
 
 
 def metrics() -> list[str]:

@@ -24,6 +24,7 @@ def sample(kind: type[events.Event]) -> events.Event:
         tuple[float, ...]: (0.1, 0.2),
         Mapping[str, int]: {"sent": 2, "again": 1},
         Mapping[tuple[str, str], int]: {("email", "sendgrid"): 2},
+        Mapping[tuple[str, str, str], int]: {("sms", "twilio", "USD"): 16_600},
         Mapping[tuple[str, str], float]: {("email", "sendgrid"): 0.5},
     }
     return kind(**{name: values[type_] for name, type_ in get_type_hints(kind).items()})
@@ -75,6 +76,16 @@ def test_counts_by_outcome_are_kept_apart():
     assert found["tidings_settled_total", "sent"] == 10
     assert found["tidings_settled_total", "again"] == 2
     assert found["tidings_settled_by_others_total",] == 4
+
+
+def test_costs_are_added_up_by_channel_kind_and_currency():
+    telemetry = Telemetry("worker", "error", io.StringIO())
+    dollars, euros = ("sms", "twilio", "USD"), ("sms", "twilio", "EUR")
+    for costs_micros in ({dollars: 8_300, euros: 1}, {dollars: 73_200}):
+        telemetry.emit(events.CostsIncurred(costs_micros))
+    found = figures(telemetry)
+    named = {key[1:]: value for key, value in found.items() if key[0] == "tidings_cost_micros_total"}
+    assert {frozenset(key): value for key, value in named.items()} == {frozenset(dollars): 81_500, frozenset(euros): 1}
 
 
 def test_a_gauge_shows_what_each_shard_knew_last_and_forgets_what_is_gone():

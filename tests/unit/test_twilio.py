@@ -84,6 +84,19 @@ async def test_a_messaging_service_takes_the_sender_s_place() -> None:
     assert "From" not in fields
 
 
+@pytest.mark.parametrize(
+    ("counted", "units"),
+    [(b'"1"', 1), (b'"10"', 10), *[(other, None) for other in (
+        b'"0"', b'"00"', b'"-1"', b'"1.5"', b'"1e3"', b'""',
+        b'"\\u0663"', b'"' + b"9" * 9_000 + b'"',
+        b"null", b"3", b"true", b'["1"]',
+    )]],
+)  # fmt: skip
+async def test_what_twilio_counted_is_believed_where_it_is_a_count_and_never_makes_a_doubt(counted, units) -> None:
+    said, _, _ = await asked(answer(201, b'{"sid": "SM1", "num_segments": ' + counted + b"}"), MESSAGE)
+    assert said == Sent("SM1", units=units)
+
+
 async def test_without_an_address_for_reports_none_are_asked_for() -> None:
     assert "StatusCallback" not in (await form(MESSAGE))[1]
 

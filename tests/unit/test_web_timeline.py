@@ -52,6 +52,18 @@ def test_retries_and_receipts_come_in_the_order_in_which_they_happened():
     ]  # fmt: skip
 
 
+def test_a_call_was_taken_when_its_answer_says_so_or_a_receipt_about_it():
+    receipts = (PastReceipt(2, 1, "delivered", Mark.delivered, None, at(70), at(71)),)
+    news = (PastReceipt(1, 1, "open", None, None, at(70), at(71)),)
+    for attempts, told_later, taken in (
+        ([attempt(1, "sent", 1)], (), [True]),
+        ([attempt(1, "unsure", 1), attempt(2, "unsure", 9)], receipts + news, [False, True]),
+        ([attempt(1, "refused", 1), attempt(2, "try_next", 9)], (), [False, False]),
+    ):
+        one = delivery(Status.delivered, attempts=tuple(attempts), receipts=told_later)
+        assert [one.was_taken(call) for call in one.attempts] == taken
+
+
 @pytest.mark.parametrize("status", [Status.suppressed, Status.cancelled, Status.expired, Status.failed, Status.unknown])
 def test_an_end_without_a_send_is_told(status):
     assert told(delivery(status, finished_at=at(5), reason="why")) == ["accepted", status]

@@ -23,10 +23,11 @@ def list_(data_dir: DataDir = None, json: Json = False) -> None:
     if json:
         typer.echo(msgspec.json.encode(found))
         return
-    table = Table("name", "kind", "channel", "state", "breaker", "since", "why", "rests until")
+    table = Table("name", "kind", "channel", "state", "price", "breaker", "since", "why", "rests until")
     for one in found["items"]:
         told = (one[field] or "" for field in ("since", "why", "rests_until"))
-        table.add_row(one["name"], one["kind"], one["channel"], one["state"], one["breaker"], *told)
+        named = (one[field] for field in ("name", "kind", "channel", "state"))
+        table.add_row(*named, _price(one), one["breaker"], *told)
     Console().print(table)
 
 
@@ -59,6 +60,15 @@ def breakers(data_dir: DataDir = None, json: Json = False) -> None:
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     Console().print(table)
+
+
+def _price(one: dict[str, Any]) -> str:
+    """Of one unit."""
+    price = one.get("price")
+    if not price:
+        return ""
+    usual = f"{price['usual']} {price['currency']}" if price["usual"] else price["currency"]
+    return f"{usual}, {len(price['countries'])} by country" if price["countries"] else usual
 
 
 def _found(data_dir: DataDir) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """A notification as a person reads it in the terminal."""
 
+from collections import defaultdict
+from decimal import Decimal
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
@@ -33,6 +35,7 @@ def told(one: dict[str, Any]) -> RenderableType:
 
 
 def _deliveries(one: dict[str, Any]) -> Table:
+    costs = [_cost(delivery) for delivery in one["deliveries"]]
     table = Table(
         Column("delivery", min_width=36),
         "channel",
@@ -43,7 +46,9 @@ def _deliveries(one: dict[str, Any]) -> Table:
         box=None,
         header_style="dim",
     )
-    for delivery in one["deliveries"]:
+    if any(costs):
+        table.add_column("cost")
+    for delivery, cost in zip(one["deliveries"], costs, strict=True):
         reason = delivery["reason"] or ""
         if delivery["duplicate_possible"]:
             reason = f"{reason} (a duplicate is possible)".strip()
@@ -54,8 +59,17 @@ def _deliveries(one: dict[str, Any]) -> Table:
             coloured(delivery["status"]),
             reason,
             str(len(delivery["attempts"])),
+            *([cost] if any(costs) else []),
         )
     return table
+
+
+def _cost(delivery: dict[str, Any]) -> str:
+    """Of all its calls, in each currency."""
+    sums = defaultdict[str, Decimal](Decimal)
+    for cost in filter(None, (attempt["cost"] for attempt in delivery["attempts"])):
+        sums[cost["currency"]] += Decimal(cost["amount"])
+    return ", ".join(f"{amount:f} {currency}" for currency, amount in sums.items())
 
 
 def timeline(one: dict[str, Any]) -> Table:

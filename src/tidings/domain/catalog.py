@@ -10,6 +10,7 @@ import msgspec
 from tidings.domain.callback import Webhook
 from tidings.domain.ids import ShardNumber, Slot, TenantId
 from tidings.domain.lanes import Channel, Class
+from tidings.domain.price import Price
 from tidings.domain.rollout import EVERYBODY
 from tidings.domain.routing import AccountState, Route
 
@@ -73,7 +74,8 @@ class Sender(msgspec.Struct, frozen=True):
 
 class Account(msgspec.Struct, frozen=True):
     """One account at one provider. ``kind`` names the adapter, ``settings`` is what it is built from (credentials
-    among them: never log it), ``receipt_token`` the unguessable part of its webhook address."""
+    among them: never log it), ``receipt_token`` the unguessable part of its webhook address. ``price`` is None for an
+    account without a currency."""
 
     id: int
     tenant: TenantId
@@ -82,6 +84,7 @@ class Account(msgspec.Struct, frozen=True):
     channel: Channel
     settings: Mapping[str, str]
     receipt_token: str
+    price: Price | None = None
 
     def __repr__(self) -> str:
         return f"Account(id={self.id}, tenant={self.tenant}, name={self.name!r}, kind={self.kind!r})"

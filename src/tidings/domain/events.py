@@ -81,6 +81,12 @@ class CallsMade(Event, frozen=True, gc=False):
     latencies_s: tuple[float, ...]
 
 
+class CostsIncurred(Event, frozen=True, gc=False):
+    """What calls cost that were taken: in millionths, by channel, kind of provider and currency."""
+
+    costs_micros: Mapping[tuple[str, str, str], int]
+
+
 class SettleFailed(Event, frozen=True, gc=False):
     """What became of ``count`` holds could not be stored; it is tried again. ``why`` is a type of error."""
 

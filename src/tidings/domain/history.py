@@ -15,7 +15,8 @@ from tidings.domain.outcome import Engagement
 
 
 class PastAttempt(msgspec.Struct, frozen=True):
-    """One call to one provider (``provider`` is the account's number)."""
+    """One call to one provider (``provider`` is the account's number). ``units`` and ``cost_micros`` are what it comes
+    to if it was taken, in millionths of the account's currency; None for what surely was not."""
 
     n: int
     provider: int
@@ -26,6 +27,8 @@ class PastAttempt(msgspec.Struct, frozen=True):
     started_at: datetime | None
     took_ms: int | None
     at: datetime
+    units: int | None = None
+    cost_micros: int | None = None
 
 
 class PastReceipt(msgspec.Struct, frozen=True):
@@ -73,6 +76,11 @@ class PastDelivery(msgspec.Struct, frozen=True):
     attempts: tuple[PastAttempt, ...] = ()
     receipts: tuple[PastReceipt, ...] = ()
     notes: tuple[Note, ...] = ()
+
+    def was_taken(self, attempt: PastAttempt) -> bool:
+        """Where the answer to a call was lost, a receipt may say so all the same."""
+        said = attempt.outcome == "sent"
+        return said or any(one.n == attempt.n and one.status is not None for one in self.receipts)
 
     @property
     def engagement(self) -> Mapping[Engagement, Engaged]:

@@ -25,11 +25,12 @@ class Engagement(StrEnum):
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """The provider took it and gave its own id."""
+    """The provider took it and gave its own id. ``units`` is what it counted, None where it does not say."""
 
     message_id: str
     code: str = "accepted"
     detail: str = ""
+    units: int | None = None
 
 
 class TryLater(msgspec.Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ from tidings.domain.events import FailedOver
 from tidings.domain.ids import ShardNumber
 from tidings.domain.outcome import Outcome, Sent, TryLater, TryNext, Unsure
 from tidings.domain.retry import Tried, next_step
+from tidings.pipeline.charge import Charges
 from tidings.pipeline.health import Health
 from tidings.pipeline.letter import Call, Routed, message
 from tidings.pipeline.room import Room
@@ -33,6 +34,7 @@ class Send:
     providers: Providers
     health: Health
     settle: Settle
+    charges: Charges
     clock: Clock
     emit: Emit
     adapter_fault: Callable[[int, Exception], object]
@@ -83,6 +85,7 @@ class Send:
                 started_at=started_at,
                 took_ms=int((self.clock.boottime_s() - started_s) * 1000),
                 expires_at=held.expires_at,
+                charge=self.charges.of(call, said),
                 again_in=held.home if isinstance(to, Again) and to.after_s <= 0 else None,
                 waits_for=held.tenant if isinstance(to, Again) and to.waits else None,
             ),

@@ -5,18 +5,26 @@ A database that is away is waited for: the answers are kept, because each that i
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Again, Bury, Doubt, Settlement
 from tidings.domain.errors import Unavailable
-from tidings.domain.events import AddressesGone, BatchSettled, CallsMade, DeadLettered, DoubtOpened, SettleFailed
+from tidings.domain.events import (
+    AddressesGone,
+    BatchSettled,
+    CallsMade,
+    CostsIncurred,
+    DeadLettered,
+    DoubtOpened,
+    SettleFailed,
+)
 from tidings.domain.ids import DeliveryId, ShardNumber, unix_ms_in
-from tidings.domain.outcome import Refused
+from tidings.domain.outcome import Refused, Sent
 from tidings.pipeline.gather import Clash, Gather
-from tidings.ports import Clock, Dispatches, Emit, Hints, Settled
+from tidings.ports import Catalogs, Clock, Dispatches, Emit, Hints, Settled
 
 _AGAIN_S: Final = 0.2
 
@@ -28,6 +36,7 @@ class Settle:
 
     dispatches: Dispatches
     hints: Hints
+    catalogs: Catalogs
     clock: Clock
     emit: Emit
     most: int
@@ -103,10 +112,22 @@ class Settle:
             self.emit(CallsMade(Counter(type(row.said).__name__ for row in calls), latencies_s))
         if gone := Counter(row.said.gone.value for row in calls if isinstance(row.said, Refused) and row.said.gone):
             self.emit(AddressesGone(gone))
+        if costs_micros := self._costs_micros(calls):
+            self.emit(CostsIncurred(costs_micros))
         for reason, count in Counter(row.to.reason for row in mine if isinstance(row.to, Bury)).items():
             self.emit(DeadLettered(count, reason))
         for reason, count in Counter(row.to.reason for row in mine if isinstance(row.to, Doubt)).items():
             self.emit(DoubtOpened(count, reason))
+
+    def _costs_micros(self, calls: Sequence[Settled]) -> Mapping[tuple[str, str, str], int]:
+        """Of what was taken, by channel, kind of provider and currency."""
+        accounts, costs = self.catalogs().accounts, Counter[tuple[str, str, str]]()
+        for row in calls:
+            if row.charge and row.charge.cost_micros and isinstance(row.said, Sent):
+                account = accounts.get(row.provider)
+                if account and account.price:
+                    costs[account.channel.name, account.kind, account.price.currency] += row.charge.cost_micros
+        return costs
 
 
 def _ids(row: Settled) -> Sequence[DeliveryId]:

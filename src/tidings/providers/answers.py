@@ -46,13 +46,15 @@ def judged(verdicts: Verdicts, by_class: ByClass, status: int, word: Word) -> Ve
 
 
 class Heard(msgspec.Struct, frozen=True, gc=False):
-    """What an answer said. ``wait_s`` is how long it asked us to wait, ``gone`` why the address takes nothing."""
+    """What an answer said. ``wait_s`` is how long it asked us to wait, ``gone`` why the address takes nothing,
+    ``units`` what it counted for the message."""
 
     code: str
     detail: str = ""
     message_id: str = ""
     wait_s: float | None = None
     gone: Gone | None = None
+    units: int | None = None
 
 
 class Rests(msgspec.Struct, frozen=True):
@@ -71,7 +73,7 @@ class Rests(msgspec.Struct, frozen=True):
 def outcome(verdict: Verdict, heard: Heard, rests: Rests) -> Outcome:
     match verdict:
         case Verdict.accept:
-            return accepted(heard.message_id)
+            return accepted(heard.message_id, heard.units)
         case Verdict.refuse:
             return Refused(heard.code, heard.detail)
         case Verdict.gone:
@@ -88,10 +90,10 @@ def outcome(verdict: Verdict, heard: Heard, rests: Rests) -> Outcome:
             return Unsure(heard.code, heard.detail)
 
 
-def accepted(message_id: str) -> Sent | Unsure:
+def accepted(message_id: str, units: int | None = None) -> Sent | Unsure:
     if not message_id.isascii() or not message_id.isprintable() or not 0 < len(message_id) <= _MESSAGE_ID_LENGTH:
         return Unsure("no_message_id", "accepted, but without an id that events could name")
-    return Sent(message_id)
+    return Sent(message_id, units=units)
 
 
 async def ask(wire: Wire, head: Head, body: bytes, may_write: Callable[[], bool]) -> Answer | Outcome:

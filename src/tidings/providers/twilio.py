@@ -79,12 +79,16 @@ _ACCOUNT_SID: Final = re.compile(r"AC[0-9a-fA-F]{32}")
 _KEY_SID: Final = re.compile(r"SK[0-9a-fA-F]{32}")
 _SECRET: Final = re.compile(r"[!-~]+")
 _WEB: Final = re.compile(r"https?://[!-~]+")
+_SEGMENTS: Final = re.compile(r"[1-9][0-9]?")
 _REWRITTEN: Final = ("+521", "+549")
 """Mobile numbers of Mexico and Argentina have a second form, without the digit; Twilio may list them under that."""
 
 
 class _Said(msgspec.Struct):
+    """``num_segments`` is whatever came: what it is must never make a doubt of a message that was taken."""
+
     sid: str | None = None
+    num_segments: object = None
     code: int | None = None
     message: str | None = None
 
@@ -170,6 +174,7 @@ class Twilio:
             message_id=said.sid or "",
             wait_s=retry_after_s(answer),
             gone=GONE.get(said.code or 0),
+            units=_segments(said.num_segments),
         )
         return outcome(verdict(answer.status, said.code), heard, self._rests)
 
@@ -208,6 +213,11 @@ def _web(settings: Mapping[str, str], name: str) -> str | None:
     if url and not _WEB.fullmatch(url):
         raise ValueError(f"{name} is not an address in the web")
     return url
+
+
+def _segments(said: object) -> int | None:
+    """None for 0, too: a messaging service counts them later."""
+    return int(said) if isinstance(said, str) and _SEGMENTS.fullmatch(said) else None
 
 
 def _created_at(body: bytes) -> Sequence[datetime] | None:

@@ -30,12 +30,17 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2
 
 
 class Adds(msgspec.Struct, frozen=True):
-    """A counter. It grows by ``field``, by 1 without one; a field that is a mapping is a count for each ``label``."""
+    """A counter. It grows by ``field``, by 1 without one; a field that is a mapping is a count for each ``label``, or
+    for each combination of several."""
 
     metric: str
     text: str
     field: str | None = None
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (self.label,) if isinstance(self.label, str) else self.label or ()
 
 
 class Observes(msgspec.Struct, frozen=True):
@@ -103,6 +108,15 @@ ROWS: Final[Mapping[type[Event], Row]] = {
         "debug",
         Adds("tidings_calls", "Calls to providers, by their answer", "outcomes", "outcome"),
         Observes("tidings_accept_to_settled_seconds", "From accept until the answer was stored", "latencies_s"),
+    ),
+    events.CostsIncurred: _row(
+        "debug",
+        Adds(
+            "tidings_cost_micros",
+            "Cost of calls that were taken, in millionths of the currency",
+            "costs_micros",
+            ("channel", "kind", "currency"),
+        ),
     ),
     events.SettleFailed: _row("error", Adds("tidings_settle_failures", "Settlements tried again", "count", "why")),
     events.StorageAway: _row("warning", Adds("tidings_storage_away", "Loops that found no database", label="loop")),
@@ -203,10 +217,9 @@ class Telemetry:
                 return _observing(
                     Histogram(meter.metric, meter.text, registry=self._registry, buckets=_SECONDS), meter.field
                 )
-            case Adds(label=str(label)):
-                return _adding_by(Counter(meter.metric, meter.text, [label], registry=self._registry), meter, label)
             case Adds():
-                return _adding(Counter(meter.metric, meter.text, registry=self._registry), meter.field)
+                counter = Counter(meter.metric, meter.text, meter.labels, registry=self._registry)
+                return _adding_by(counter, meter) if meter.labels else _adding(counter, meter.field)
 
 
 def failure(loop: str, error: BaseException) -> events.LoopFailed:
@@ -230,14 +243,14 @@ def _adding(counter: Counter, field: str | None) -> Meter:
     return lambda event: counter.inc(getattr(event, field))
 
 
-def _adding_by(counter: Counter, meter: Adds, label: str) -> Meter:
-    field = meter.field
+def _adding_by(counter: Counter, meter: Adds) -> Meter:
+    field, labels = meter.field, meter.labels
 
     def add(event: Any) -> None:
         amount = getattr(event, field) if field else 1
-        counts = amount.items() if isinstance(amount, Mapping) else ((getattr(event, label), amount),)
-        for value, count in counts:
-            counter.labels(value).inc(count)
+        whole = amount if isinstance(amount, Mapping) else {getattr(event, labels[0]): amount}
+        for values, count in whole.items():
+            counter.labels(*(values if isinstance(values, tuple) else (values,))).inc(count)
 
     return add
 

@@ -17,6 +17,7 @@ from tidings.domain.ids import SLOTS, ShardNumber, TenantId
 from tidings.domain.keys import make_key
 from tidings.domain.lanes import Channel, Class
 from tidings.domain.outcome import Receipt
+from tidings.domain.price import check_change, known_price
 from tidings.domain.routing import AccountState, Hop, Order, Route, Rule
 from tidings.domain.template import TemplateSource
 from tidings.storage.secrets import Secrets
@@ -75,14 +76,16 @@ class Control:
 
     def _account(self, row: asyncpg.Record) -> Account:
         plain = self._secrets.open(row["settings"], _bound(row["tenant"], row["name"]))
+        settings = msgspec.json.decode(plain, type=dict[str, str])
         return Account(
             id=row["id"],
             tenant=row["tenant"],
             name=row["name"],
             kind=row["kind"],
             channel=Channel(row["channel"]),
-            settings=msgspec.json.decode(plain, type=dict[str, str]),
+            settings=settings,
             receipt_token=row["receipt_token"],
+            price=known_price(settings),
         )
 
     async def spread_slots(self, shards: int) -> None:
@@ -159,17 +162,20 @@ class Control:
     async def put_account(
         self, tenant: TenantId, name: str, kind: str, channel: Channel, settings: Mapping[str, str]
     ) -> Account:
-        """Settings that are not named keep their value; the address of its webhook never changes."""
+        """Settings that are not named keep their value; the address of its webhook never changes. Raises Invalid for a
+        price that cannot be used, and for another currency than the one it has."""
         async with self._connection() as connection, connection.transaction():
             old = await connection.fetch(self._sql["find_account"], tenant, name)
-            merged = {**self._known(tenant, name, old), **settings}
+            known = self._known(tenant, name, old)
+            merged = {**known, **settings}
+            check_change(known, merged)
             token = old[0]["receipt_token"] if old else secrets.token_urlsafe(24)
             sealed = self._secrets.seal(msgspec.json.encode(merged), _bound(tenant, name))
             if old:
                 rows = await connection.fetch(self._sql["change_account"], old[0]["id"], kind, sealed)
             else:
                 rows = await connection.fetch(self._sql["put_account"], tenant, name, kind, channel, sealed, token)
-        return Account(rows[0]["id"], tenant, name, kind, channel, merged, token)
+        return Account(rows[0]["id"], tenant, name, kind, channel, merged, token, known_price(merged))
 
     def _known(self, tenant: TenantId, name: str, rows: Sequence[asyncpg.Record]) -> dict[str, str]:
         if not rows:

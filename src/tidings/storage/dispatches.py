@@ -172,6 +172,8 @@ _OF_THE_CALL: Final[tuple[_Value, ...]] = (
     lambda row: row.said.message_id if isinstance(row.said, Sent) else None,
     lambda row: row.started_at,
     lambda row: row.took_ms,
+    lambda row: row.charge.units if row.charge else None,
+    lambda row: row.charge.cost_micros if row.charge else None,
 )
 _AFTERWARDS: Final[tuple[_Value, ...]] = (
     lambda row: row.expires_at,

@@ -1,14 +1,15 @@
 """Notifications as they are shown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from tidings.domain.catalog import Catalog
+from tidings.domain.catalog import Account, Catalog
 from tidings.domain.delivery import Status
 from tidings.domain.history import Moment, PastAttempt, PastDelivery, PastNotification, PastReceipt, timeline
+from tidings.domain.price import amount
 from tidings.web.fields import Answer, Stamp
 
 
@@ -25,8 +26,16 @@ class DeliverySummary(Answer):
     finished_at: Stamp | None
 
 
+class Money(Answer):
+    """``amount`` is exact, as decimal text; ``currency`` is that of ISO 4217."""
+
+    amount: str
+    currency: str
+
+
 class Attempt(Answer):
-    """One call to one provider."""
+    """One call to one provider. ``units`` are those of the channel: messages, for SMS segments. Both they and ``cost``
+    are null for what was not taken, ``cost`` also where no price was known when it was."""
 
     n: int
     provider: str
@@ -37,6 +46,8 @@ class Attempt(Answer):
     started_at: Stamp | None
     took_ms: int | None
     at: Stamp
+    units: int | None
+    cost: Money | None
 
 
 class Receipt(Answer):
@@ -140,7 +151,7 @@ def story(past: PastNotification, catalog: Catalog) -> Story:
         content=msgspec.to_builtins(content) if content is not None else None,
         data=past.payload.data,
         reply_to=past.payload.reply_to,
-        deliveries=[_delivery(one, named) for one in past.deliveries],
+        deliveries=[_delivery(one, named, catalog) for one in past.deliveries],
         timeline=[_line(moment, named) for moment in timeline(past)],
     )
 
@@ -165,15 +176,27 @@ def _standing(one: PastDelivery) -> dict[str, Any]:
     return {**fields, "channel": one.channel.name}
 
 
-def _delivery(one: PastDelivery, named: Naming) -> Delivery:
-    attempts = [_attempt(attempt, named) for attempt in one.attempts]
+def _delivery(one: PastDelivery, named: Naming, catalog: Catalog) -> Delivery:
+    attempts = [_attempt(attempt, named, _charge(one, attempt, catalog)) for attempt in one.attempts]
     receipts = [_receipt(receipt, named) for receipt in one.receipts]
     engagement = {what.value: Engaged(first_at=did.first_at, count=did.count) for what, did in one.engagement.items()}
     return Delivery(**_standing(one), detail=one.detail, engagement=engagement, attempts=attempts, receipts=receipts)
 
 
-def _attempt(one: PastAttempt, named: Naming) -> Attempt:
-    return Attempt(**{**msgspec.structs.asdict(one), "provider": named(one.provider)})
+def _attempt(one: PastAttempt, named: Naming, charge: Mapping[str, Any]) -> Attempt:
+    return Attempt(**{**msgspec.structs.asdict(one), "provider": named(one.provider), **charge})
+
+
+def _charge(delivery: PastDelivery, one: PastAttempt, catalog: Catalog) -> Mapping[str, Any]:
+    if not delivery.was_taken(one):
+        return {"units": None, "cost": None}
+    return {"units": one.units, "cost": _cost(one, catalog.accounts.get(one.provider))}
+
+
+def _cost(one: PastAttempt, account: Account | None) -> Money | None:
+    if one.cost_micros is None or account is None or account.price is None:
+        return None
+    return Money(amount=amount(one.cost_micros), currency=account.price.currency)
 
 
 def _receipt(one: PastReceipt, named: Naming) -> Receipt:

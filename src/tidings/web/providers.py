@@ -9,17 +9,22 @@ from tidings.domain.catalog import Account, Catalog, receipts_path
 from tidings.domain.errors import Invalid, NotFound
 from tidings.domain.events import ProviderStateSet
 from tidings.domain.ids import TenantId
+from tidings.domain.price import Price, amount
 from tidings.domain.routing import AccountState
 from tidings.web.edge import Edge
 from tidings.web.fields import Answer, Body, MayManage, MayRead, Name, NamePath, Stamp, problems
 from tidings.web.wellbeing import Wellbeing, wellbeing
 
 
+Settings = Annotated[dict[Name, Annotated[str, Field(max_length=8_192)]], Field(max_length=300, default_factory=dict)]
+
+
 class ProviderBody(Body):
-    """``kind`` names the adapter. Settings that are not named keep their value; none is ever shown again."""
+    """``kind`` names the adapter. Settings that are not named keep their value; none is ever shown again, but for the
+    price: ``price`` of one unit, such as 0.0079, ``price.NO`` for a country, and ``currency``."""
 
     kind: Name
-    settings: Annotated[dict[Name, Annotated[str, Field(max_length=8_192)]], Field(max_length=32, default_factory=dict)]
+    settings: Settings
 
 
 class StateBody(Body):
@@ -28,8 +33,17 @@ class StateBody(Body):
     state: Literal["auto", "paused", "forced"]
 
 
+class PriceAnswer(Answer):
+    """Of one unit, as decimal text. ``usual`` is null where only the prices of some countries are known."""
+
+    currency: str
+    usual: str | None
+    countries: dict[str, str]
+
+
 class ProviderAnswer(Answer):
     """``settings`` are the names of those that are set. The provider sends its webhooks to ``receipts_path``.
+    ``price`` is null for an account without a currency.
 
     ``state`` is what an operator wants. ``breaker`` is how most workers find it, ``workers_open`` how many of them do
     not find it closed; ``why`` is the code that led there, ``since`` when. While it asked to be left alone, or refuses
@@ -40,6 +54,7 @@ class ProviderAnswer(Answer):
     kind: str
     channel: str
     settings: list[str]
+    price: PriceAnswer | None
     receipts_path: str
     state: str
     breaker: str
@@ -116,6 +131,7 @@ def _shown(catalog: Catalog, account: Account, found: Wellbeing) -> ProviderAnsw
         kind=account.kind,
         channel=account.channel.name,
         settings=sorted(account.settings),
+        price=_price(account.price) if account.price else None,
         receipts_path=receipts_path(account),
         state=ordered.state if ordered else AccountState.auto,
         breaker=found.breaker,
@@ -123,4 +139,12 @@ def _shown(catalog: Catalog, account: Account, found: Wellbeing) -> ProviderAnsw
         why=found.why,
         workers_open=found.workers_open,
         rests_until=found.rests_until,
+    )
+
+
+def _price(price: Price) -> PriceAnswer:
+    return PriceAnswer(
+        currency=price.currency,
+        usual=None if price.usual_micros is None else amount(price.usual_micros),
+        countries={country: amount(micros) for country, micros in sorted(price.by_country_micros.items())},
     )

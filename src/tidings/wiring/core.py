@@ -202,6 +202,7 @@ def settle_of(core: Core, dispatches: DispatchStore) -> Settle:
     return Settle(
         dispatches,
         core.hints,
+        core.catalog,
         core.clock,
         core.emit,
         _SETTLE_BATCH,

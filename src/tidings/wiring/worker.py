@@ -6,6 +6,7 @@ from typing import Final
 from tidings.channels.registry import COUNTRIES
 from tidings.domain.breaker import BreakerRules
 from tidings.domain.lanes import Lane, lane_name, lane_named, sending_lanes
+from tidings.pipeline.charge import Charges
 from tidings.pipeline.deliver import Deliver, DeliverLimits
 from tidings.pipeline.health import Health
 from tidings.pipeline.line_up import LineUp
@@ -32,6 +33,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
         providers=core.providers,
         health=health,
         settle=settle,
+        charges=Charges(core.catalog, {name: plugin.units for name, plugin in core.channels.items()}, COUNTRIES),
         clock=core.clock,
         emit=core.emit,
         adapter_fault=adapter_fault,

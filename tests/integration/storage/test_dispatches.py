@@ -13,6 +13,7 @@ from tidings.domain.dispatch import Again, Bury, Doubt, Finish
 from tidings.domain.events import DoubtOpened
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Class, lane_of
 from tidings.domain.outcome import Sent, TryNext, Unsure
+from tidings.domain.price import Charge
 from tidings.ports import Settled
 from tidings.storage.dead_letters import DeadLetterStore
 from tidings.storage.dispatches import DispatchStore
@@ -220,6 +221,41 @@ async def test_a_recorded_sent_is_never_overwritten(bench):
     await bench.settle(held, 1, Doubt("late"), Unsure("late"))
     (attempt,) = await bench.attempts(held.id)
     assert (attempt["outcome"], attempt["message_id"]) == ("sent", "mid")
+
+
+async def test_what_a_call_comes_to_is_kept_with_its_attempt(bench):
+    await bench.put(3)
+    charges = (Charge(2, 16_600), Charge(1), None)
+    for held, charge in zip(await bench.claim(), charges, strict=True):
+        await bench.mark([held])
+        await bench.settle(held, 1, Finish(Mark.sent), Sent("m"), charge=charge)
+        (attempt,) = await bench.attempts(held.id)
+        kept = (charge.units, charge.cost_micros) if charge else (None, None)
+        assert (attempt["units"], attempt["cost_micros"]) == kept
+
+
+async def test_a_later_word_on_a_try_does_not_forget_what_it_comes_to(bench):
+    await bench.put()
+    (held,) = await bench.claim()
+    await bench.mark([held])
+    await bench.settle(held, 1, Doubt("timeout"), Unsure("timeout"), charge=Charge(2, 16_600))
+    (doubt,) = await bench.claim(8, lane=IN_DOUBT)
+    await bench.settle(doubt, 1, Finish(Mark.sent), Sent("m", "look_up"), token=8)
+    (attempt,) = await bench.attempts(held.id)
+    assert (attempt["outcome"], attempt["units"], attempt["cost_micros"]) == ("sent", 2, 16_600)
+
+
+async def test_the_late_answer_of_a_zombie_still_says_what_it_came_to(bench):
+    await bench.put()
+    (held,) = await bench.claim()
+    await bench.mark([held])
+    await bench.make_due()
+    await bench.claim(8)
+    (doubt,) = await bench.claim(9, lane=IN_DOUBT)
+    await bench.settle(doubt, 1, Finish(Mark.unknown, "in_doubt"), Unsure("unresolved"), token=9)
+    await bench.settle(held, 1, Finish(Mark.sent), Sent("late"), charge=Charge(1, 8_300))
+    (attempt,) = await bench.attempts(held.id)
+    assert (attempt["outcome"], attempt["units"], attempt["cost_micros"]) == ("sent", 1, 8_300)
 
 
 async def test_dead_letters_keep_their_reason_and_can_be_replayed_or_discarded(bench):

@@ -98,7 +98,7 @@ ON CONFLICT (tenant, channel, name) DO UPDATE SET identity = excluded.identity
 RETURNING id;
 
 -- name: find_account
-SELECT id, settings, receipt_token FROM account WHERE tenant = $1 AND name = $2;
+SELECT id, settings, receipt_token FROM account WHERE tenant = $1 AND name = $2 FOR UPDATE;
 
 -- name: change_account
 -- Apart from the insert, which would draw a new number each time: there are 32,767 of them.

@@ -69,21 +69,27 @@ RETURNING d.id, d.tries;
 WITH r AS MATERIALIZED (
     SELECT * FROM unnest(
         $3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[], $9::text[], $10::text[],
-        $11::timestamptz[], $12::int[], $13::smallint[], $14::text[], $15::text[], $16::bytea[], $17::smallint[],
-        $18::smallint[], $19::float8[], $20::timestamptz[], $21::smallint[], $22::text[], $23::boolean[], $24::text[],
-        $25::text[], $26::int[]
+        $11::timestamptz[], $12::int[], $13::smallint[], $14::bigint[], $15::smallint[], $16::text[], $17::text[],
+        $18::bytea[], $19::smallint[], $20::smallint[], $21::float8[], $22::timestamptz[], $23::smallint[], $24::text[],
+        $25::boolean[], $26::text[], $27::text[], $28::int[]
     ) AS r(id, token, n, provider, outcome, code, detail, message_id,
-           started_at, took_ms, mark, reason, address, address_hash, state,
-           lane, after_s, expires_at, spent, tried, duplicate_possible, why, held_against, waits_for)
+           started_at, took_ms, units, cost_micros, mark, reason, address,
+           address_hash, state, lane, after_s, expires_at, spent, tried,
+           duplicate_possible, why, held_against, waits_for)
     ORDER BY id  -- as receipts come, so that the two never lock rows in opposite order
     LIMIT cardinality($3)
 ),
 attempts AS (
-    INSERT INTO attempt (delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms)
-    SELECT id, n, provider, outcome, code, detail, message_id, started_at, took_ms FROM r WHERE outcome IS NOT NULL
+    INSERT INTO attempt (
+        delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms, units, cost_micros
+    )
+    SELECT id, n, provider, outcome, code, detail, message_id, started_at, took_ms, units, cost_micros
+    FROM r WHERE outcome IS NOT NULL
     ON CONFLICT (delivery_id, n) DO UPDATE
     SET outcome = excluded.outcome, code = excluded.code, detail = excluded.detail,
-        message_id = coalesce(excluded.message_id, attempt.message_id), at = now()
+        message_id = coalesce(excluded.message_id, attempt.message_id), at = now(),
+        units = coalesce(excluded.units, attempt.units),
+        cost_micros = coalesce(excluded.cost_micros, attempt.cost_micros)
     WHERE attempt.outcome <> 'sent'
 ),
 ends AS MATERIALIZED (

@@ -39,7 +39,7 @@ WHERE v.tenant = $2 AND v.id BETWEEN $3 AND $4
 ORDER BY v.step, v.channel, v.id;
 
 -- name: attempts
-SELECT delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms, at
+SELECT delivery_id, n, provider, outcome, code, detail, message_id, started_at, took_ms, at, units, cost_micros
 FROM attempt WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3 ORDER BY delivery_id, n;
 
 -- name: receipts
