@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -160,6 +161,37 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+@asynccontextmanager
+async def black_hole() -> AsyncIterator[socket.socket]:
+    """A port whose queue is full: the kernel drops what knocks there."""
+    hole = socket.create_server(("127.0.0.1", 0), backlog=0)
+    hole.setblocking(False)
+    fillers = []
+    try:
+        for _ in range(8):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(hole.getsockname())
+            fillers.append(filler)
+        if await _reached(hole.getsockname()):
+            pytest.skip("not tested: a provider that swallows connections (this kernel refuses or queues them all)")
+        yield hole
+    finally:
+        for one in (*fillers, hole):
+            one.close()
+
+
+async def _reached(address: tuple[str, int]) -> bool:
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(*address), 0.5)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    writer.close()
+    return True
 
 
 class Authority:

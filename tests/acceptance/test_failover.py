@@ -14,8 +14,9 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.elsewhere import attempts, put, until_tried
-from tests.acceptance.test_providers_away import CONNECT_TIMEOUT_S, black_hole, gap_s, tidings, waiting
+from tests.acceptance.test_providers_away import CONNECT_TIMEOUT_S, gap_s, tidings, waiting
 from tests.system import SHORT, System, running, until
+from tests.wire_peer import black_hole
 
 DRAIN_PER_S = 40
 WORKERS = 2

@@ -2,11 +2,9 @@
 account uses up no attempt."""
 
 import asyncio
-import contextlib
-import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 
 from tests.acceptance.elsewhere import Provider, attempts, put, routed, until_tried
 from tests.system import SHORT, System, until
-from tests.wire_peer import Talk
+from tests.wire_peer import Talk, black_hole
 from tidings.bench.ledger import Call
 from tidings.domain.ids import first_at
 
@@ -196,37 +194,6 @@ async def test_a_provider_that_does_not_even_answer_the_connection_was_surely_no
             await lone_system.settled()
             server.close()
         await lone_system.check(elsewhere=opened.taken)
-
-
-@contextlib.asynccontextmanager
-async def black_hole() -> AsyncIterator[socket.socket]:
-    """A port whose queue is full: the kernel drops what knocks there."""
-    hole = socket.create_server(("127.0.0.1", 0), backlog=0)
-    hole.setblocking(False)
-    fillers = []
-    try:
-        for _ in range(8):
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(hole.getsockname())
-            fillers.append(filler)
-        if await reached(hole.getsockname()):
-            pytest.skip("not tested: a provider that swallows connections (this kernel refuses or queues them all)")
-        yield hole
-    finally:
-        for one in (*fillers, hole):
-            one.close()
-
-
-async def reached(address: tuple[str, int]) -> bool:
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(*address), 0.5)
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-    writer.close()
-    return True
 
 
 async def tidings(system: System, *words: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import secrets
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,7 +22,6 @@ from tidings.providers import mailgun, mailgun_events
 _API_KEY, _SIGNING_KEY = "key-this-must-never-be-shown", "signing-key-never-to-be-shown"
 _NOON = "Date: Sun, 22 Nov 2026 12:00:00 GMT\r\n"
 _ID = f"{REFERENCE}@mg.example.com"
-_TOKEN = "5egbgr1vjgqxtrnp65xfznchgdccwh5d6i09vijqi3whgowmn6"
 _LONG_AGO_S = "1000000000000"
 
 
@@ -92,9 +92,9 @@ def _signed(key: str) -> Sign:
     """A fresh signature: it covers a time and a token, whatever else the body says."""
 
     def sign(call: WebhookCall) -> WebhookCall:
-        timestamp = str(int(time.time()))
-        signature = hmac.new(key.encode(), (timestamp + _TOKEN).encode(), hashlib.sha256).hexdigest()
-        made = msgspec.json.encode({"timestamp": timestamp, "token": _TOKEN, "signature": signature})
+        timestamp, token = str(int(time.time())), secrets.token_hex(25)
+        signature = hmac.new(key.encode(), (timestamp + token).encode(), hashlib.sha256).hexdigest()
+        made = msgspec.json.encode({"timestamp": timestamp, "token": token, "signature": signature})
         return msgspec.structs.replace(call, body=b'{"signature":%b,"event-data":%b}' % (made, call.body))
 
     return sign

@@ -37,7 +37,8 @@ class Dialect(msgspec.Struct, frozen=True):
 
     ``hear`` reads a call up to the step whose answer is ``due``. ``sent`` says whether a whole call is in what the peer
     saw, and ``lines`` gives what of it is protocol, not content. ``refusal`` is an answer with a status and words,
-    ``foreign`` one in another protocol, ``flood`` one that does not end.
+    ``foreign`` one in another protocol, ``flood`` one that is far too large, ``endless`` the beginning of one without
+    end, and what it goes on with.
     """
 
     scheme: str
@@ -47,6 +48,7 @@ class Dialect(msgspec.Struct, frozen=True):
     refusal: Callable[[int, str], bytes]
     foreign: bytes
     flood: bytes
+    endless: tuple[bytes, bytes]
 
 
 async def _request(talk: Talk, _due: Due) -> None:
@@ -72,6 +74,7 @@ HTTP = Dialect(
     refusal=_refusal,
     foreign=b"220 mail.example.com ESMTP\r\n",
     flood=answer(200, b"x" * 10_000_000),
+    endless=(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"4000\r\n" + b"x" * 0x4000 + b"\r\n"),
 )
 
 

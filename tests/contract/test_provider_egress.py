@@ -12,6 +12,7 @@ from tidings.domain.outcome import TryNext
 from tidings.providers.registry import build
 
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+INNER = ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1"]
 
 
 def under(*allow: str) -> dict[str, str]:
@@ -20,7 +21,7 @@ def under(*allow: str) -> dict[str, str]:
 
 
 @every
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1"])
+@pytest.mark.parametrize("host", INNER)
 async def test_an_account_with_an_inner_address_is_refused(case: Case, host: str) -> None:
     with pytest.raises(ValueError, match=r"^url: "):
         build(account(case, f"http://{host}:25", under()))
@@ -34,3 +35,12 @@ async def test_a_name_that_leads_to_an_inner_address_is_not_connected_to(case: C
         await provider.close()
         assert plain(said) == TryNext("address_refused")
         assert peer.seen == []
+
+
+@pytest.mark.parametrize("host", INNER)
+def test_the_token_endpoint_that_a_service_account_names_is_judged_like_an_api(host: str) -> None:
+    file = msgspec.json.decode(CASES["fcm"].settings["service_account"])
+    named = msgspec.json.encode({**file, "token_uri": f"http://{host}/token"}).decode()
+    settings = {**under(), "service_account": named, "url": ""}
+    with pytest.raises(ValueError, match=r"^url: "):
+        build(account(CASES["fcm"], "", settings))

@@ -8,26 +8,27 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 import pytest
-from provider_case import ARRIVAL, HTTP, REFERENCE, WEBHOOK_URL, Case, Due, Scripted, Sign
+from provider_case import ARRIVAL, REFERENCE, WEBHOOK_URL, Case, Due, Scripted, Sign
 from provider_cases import CASES
-from wire_peer import Authority, Peer, Script, Talk, answer, answering, free_port, playing, until
+from wire_peer import Peer, Script, Talk, playing, until
 
 from tidings.domain.catalog import Account
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel
-from tidings.domain.outcome import Fenced, Outcome, Receipt, Refused, Sent, TryNext, Unsure
+from tidings.domain.outcome import Fenced, Outcome, Receipt, Refused, Sent
 from tidings.ports import Message, Provider, WebhookCall
 from tidings.providers import registry
 
 ANSWERS = [pytest.param(case, name, id=f"{case.kind}: {name}") for case in CASES.values() for name in case.answers]
 WEBHOOKS = [pytest.param(case, name, id=f"{case.kind}: {name}") for case in CASES.values() for name in case.webhooks]
 every_provider = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-OVER_HTTP = {kind: case for kind, case in CASES.items() if case.dialect is HTTP}
-every_provider_over_http = pytest.mark.parametrize("case", OVER_HTTP.values(), ids=OVER_HTTP)
 MAILING = {kind: case for kind, case in CASES.items() if case.channel == Channel.email}
 every_mail_provider = pytest.mark.parametrize("case", MAILING.values(), ids=MAILING)
 SPEAKING = {kind: case for kind, case in CASES.items() if case.sign}
 every_provider_with_webhooks = pytest.mark.parametrize("case", SPEAKING.values(), ids=SPEAKING)
+SILENT = {kind: case for kind, case in CASES.items() if not case.sign}
+RECORDED = {kind: case for kind, case in SPEAKING.items() if case.vectors}
+every_recorded_provider = pytest.mark.parametrize("case", RECORDED.values(), ids=RECORDED)
 INJECTED = "x\r\nBcc: eve@example.com\r\n\r\nGET /stolen HTTP/1.1\r\n"
 
 
@@ -162,77 +163,6 @@ async def test_the_reference_travels_with_the_call_and_the_message_with_it(case:
 
 
 @every_provider
-async def test_nobody_listening_is_surely_not_sent(case: Case) -> None:
-    provider = registry.build(account(case, f"http://127.0.0.1:{free_port()}"))
-    assert plain(await provider.send(case.message, lambda: True)) == TryNext("connect_refused")
-
-
-@every_provider
-async def test_a_certificate_that_is_not_trusted_is_surely_not_sent(case: Case, tmp_path: Path) -> None:
-    async with playing(answering(answer(202)), Authority(tmp_path).serving()) as peer:
-        provider = registry.build(account(case, peer.origin))
-        assert plain(await provider.send(case.message, lambda: True)) == TryNext("tls")
-        assert peer.bytes_seen == 0
-
-
-async def _silent(case: Case, talk: Talk) -> None:
-    await talk.gone()
-
-
-async def _reset(case: Case, talk: Talk) -> None:
-    talk.reset()
-
-
-async def _closed(case: Case, talk: Talk) -> None:
-    return
-
-
-async def _truncated(case: Case, talk: Talk) -> None:
-    await talk.say(taken(case)[:-2])
-
-
-async def _foreign(case: Case, talk: Talk) -> None:
-    await talk.say(case.dialect.foreign)
-
-
-async def _flood(case: Case, talk: Talk) -> None:
-    await talk.say(case.dialect.flood)
-
-
-DOUBTFUL = {
-    "silence": (_silent, {"timeout"}),
-    "a reset": (_reset, {"reset", "closed"}),
-    "a close": (_closed, {"closed"}),
-    "a truncated answer": (_truncated, {"truncated"}),
-    "another protocol": (_foreign, {"garbled"}),
-    "a flood": (_flood, {"too_large"}),
-}
-
-
-@every_provider
-@pytest.mark.parametrize("kind", DOUBTFUL)
-async def test_after_the_first_byte_only_a_complete_answer_counts(case: Case, kind: str) -> None:
-    end, codes = DOUBTFUL[kind]
-
-    async def script(talk: Talk) -> None:
-        await case.dialect.hear(talk, last)
-        await end(case, talk)
-
-    outcome = await said(case, script, {"timeout_s": "1"} if kind == "silence" else None)
-    assert isinstance(outcome, Unsure)
-    assert outcome.code in codes
-
-
-@every_provider_over_http
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed_and_credentials_go_nowhere(case: Case, status: int) -> None:
-    async with playing(answering(answer(200))) as elsewhere:
-        raw = answer(status, headers=f"Location: {elsewhere.origin}/v3/mail/send\r\n")
-        assert not isinstance(await said(case, answering(raw)), Sent)
-        assert elsewhere.seen == []
-
-
-@every_provider
 async def test_when_the_fence_says_no_nothing_is_sent(case: Case) -> None:
     async with facing(case, giving(case, taken(case))) as (provider, peer):
         assert await provider.send(case.message, lambda: False) == Fenced()
@@ -332,10 +262,16 @@ def test_hostile_receipts_never_raise_and_can_be_stored(case: Case) -> None:
             assert one.occurred_at.tzinfo is not None
 
 
-@every_provider_with_webhooks
+@every_recorded_provider
 def test_the_providers_own_vectors_hold(case: Case, providers_data: Path) -> None:
     """Recorded from the provider's own SDKs."""
     assert case.vectors is not None
     for one in case.vectors(providers_data / "vectors"):
         provider = registry.build(account(case, "http://127.0.0.1:1", one.settings))
         assert (provider.receipts(one.call) is not None) == one.valid, one.name
+
+
+@pytest.mark.parametrize("case", SILENT.values(), ids=SILENT)
+def test_who_has_no_webhooks_believes_nobody(case: Case) -> None:
+    for body in (b"", b"{}", b"[]", b"null", b"MessageStatus=delivered", REFERENCE.encode()):
+        assert receipts(case, WebhookCall(WEBHOOK_URL, {}, body)) is None

@@ -1,5 +1,8 @@
 """From what a provider said to what happens next: bounds that hold for every answer and every schedule."""
 
+from collections import Counter
+from random import Random
+
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -103,3 +106,14 @@ def test_only_sent_and_refused_finish(said, route, schedule_s, lucky):
     to = next_step(said, Tried(0, (), route[0], route), schedule_s, lucky)
     expected = {Sent: Mark.sent, Refused: Mark.failed}.get(type(said))
     assert (to.mark if isinstance(to, Finish) else None) == expected
+
+
+def test_a_hundred_thousand_that_failed_at_one_instant_come_back_evenly_spread():
+    """Whoever the provider was: nothing of it goes into the wait."""
+    rng, many = Random(63), 100_000
+    for wait_s in (60.0, 300.0, 900.0):
+        due_s = [later("http_503", 0, [wait_s], rng.random()).after_s for _ in range(many)]
+        spread_s = 2 * JITTER * wait_s
+        tenths = Counter(int((one - (1 - JITTER) * wait_s) * 10 / spread_s) for one in due_s)
+        assert sorted(tenths) == list(range(10))
+        assert max(tenths.values()) <= 1.1 * many / 10
