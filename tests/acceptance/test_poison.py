@@ -6,10 +6,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import asyncpg
-
 from tests.acceptance.elsewhere import attempts, put
-from tests.system import SHORT, System, until
+from tests.system import System, until
 from tidings.bench.ledger import Call
 from tidings.domain.ids import first_at
 
@@ -119,34 +117,6 @@ async def test_a_sender_made_a_moment_ago_can_be_sent_from(system: System):
         id_ = await system.send(sender=name)
         await system.becomes(id_, "delivered")
     await system.check()
-
-
-async def test_a_delivery_that_makes_its_adapter_raise_is_tried_on_schedule_and_buried_alone(lone_system: System):
-    """A sender without an address cannot be made through the API: it is put into the database behind its back."""
-    name = f"broken-{uuid.uuid4().hex[:8]}"
-    control = await asyncpg.connect(lone_system.dsns[0])
-    await control.execute(
-        "INSERT INTO sender (tenant, name, channel, identity) SELECT tenant, $1, channel, '{}' FROM sender LIMIT 1",
-        name,
-    )
-    await control.close()
-
-    async def known() -> bool:
-        _, body = lone_system.wanted(sender=name)
-        return (await lone_system.ask("POST", "/explain", body))[0] == 200 or (
-            await lone_system.ask("GET", f"/senders/{name}")
-        )[0] == 200
-
-    await until(known, 10, "the API to know the sender")
-    ids = await batch(lone_system, [keyed(lone_system, sender=name), *(keyed(lone_system) for _ in range(10))])
-    for id_ in ids[1:]:
-        await lone_system.becomes(id_, "delivered")
-    story = await lone_system.becomes(ids[0], "dead")
-    schedule = SHORT["TIDINGS_WORKER_RETRY_SCHEDULE_S"].count(",") + 1
-    assert attempts(story) == [("try_later", "adapter_fault")] * (1 + schedule)
-    assert story["deliveries"][0]["reason"] == "attempts_used"
-    assert len(lone_system.events("work", "AdapterFault")) >= 1 + schedule
-    await lone_system.check()
 
 
 async def test_a_delivery_that_brings_down_its_worker_again_and_again_is_quarantined(lone_system: System):
