@@ -19,7 +19,7 @@ from tidings.domain.dispatch import Settlement
 from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Channel, Lane
 from tidings.domain.notification import Acceptance, Accepted, Content
-from tidings.domain.outcome import Outcome, Receipt
+from tidings.domain.outcome import Outcome, Receipt, Trouble
 from tidings.domain.price import Charge
 from tidings.domain.suppression import Suppression
 
@@ -261,6 +261,11 @@ class Provider(Protocol):
     async def look_up(self, reference: str, to: str, started_at: datetime) -> Outcome | None:
         """What became of a call that may have gone: ``Sent``, surely not taken (``TryNext``), or None when this
         provider cannot tell."""
+        ...
+
+    async def check(self, senders: Sequence[Mapping[str, str]]) -> Trouble | None:
+        """Tries the credentials by harmless calls, made afresh: what keeps the account from sending for these
+        identities of senders, None when nothing does."""
         ...
 
     async def close(self) -> None: ...

@@ -13,7 +13,9 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
+from tidings.cli.accounts import accounts
 from tidings.cli.app import NO_ANSWER, Config, DataDir, Failed, Json, Unreachable
+from tidings.cli.finding import Finding
 from tidings.settings import Settings, current
 from tidings.storage.migrate import Kind, behind
 
@@ -22,24 +24,13 @@ _OLDEST_SERVER: Final = 15
 _TIMEOUT_S: Final = 5.0
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """``advice`` is empty where all is well; ``away`` is what was set and does not answer; ``warning`` is about what
-    was set on purpose, perhaps."""
-
-    what: str
-    found: str
-    advice: str = ""
-    away: bool = False
-    warning: str = ""
-
-
 def doctor(
     data_dir: DataDir = None,
     config: Config = None,
     show_settings: Annotated[bool, typer.Option("--settings", help="Every setting and where it came from.")] = False,
     json: Json = False,
 ) -> None:
-    """Check what the settings name: reachability, versions, schema, clocks."""
+    """Check what the settings name: reachability, versions, schema, clocks, and the accounts at providers."""
     settings = current({"data_dir": data_dir and str(data_dir), "config": config and str(config)})
     findings = asyncio.run(_examine(settings))
     if json:
@@ -54,12 +45,15 @@ def doctor(
 
 async def _examine(settings: Settings) -> list[Finding]:
     findings = [Finding("master key", "set" if settings.master_key else "missing", _key_advice(settings))]
-    findings += [finding async for finding in _database("control", settings.control_dsn, "control")]
+    control = [finding async for finding in _database("control", settings.control_dsn, "control")]
+    findings += control
     if not settings.shard_dsns:
         findings.append(Finding("shards", "none", "name at least one in shard_dsns (TIDINGS_SHARD_DSNS)"))
     for number, dsn in enumerate(settings.shard_dsns):
         findings += [finding async for finding in _database(f"shard {number}", dsn, "shard")]
-    return [*findings, await _valkey(settings), _egress(settings)]
+    findings += [await _valkey(settings), _egress(settings)]
+    readable = settings.master_key and not any(finding.advice for finding in control)
+    return [*findings, *(await accounts(settings) if readable else ())]
 
 
 def _key_advice(settings: Settings) -> str:

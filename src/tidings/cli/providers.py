@@ -1,16 +1,19 @@
 """``tidings providers`` and ``tidings breakers``: how accounts at providers are, and what an operator wants of them."""
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidings.cli.app import DataDir, Json
+from tidings.cli.app import DataDir, Failed, Json
 from tidings.cli.client import client
 
+_SIDE_BY_SIDE: Final = 8
 providers = typer.Typer(help="Accounts at providers, and what is wanted of them.", no_args_is_help=True)
 
 Account = Annotated[str, typer.Argument(help="The name that `list` shows.")]
@@ -49,6 +52,23 @@ def resume(name: Account, data_dir: DataDir = None, json: Json = False) -> None:
     _set(name, "auto", data_dir, json)
 
 
+@providers.command()
+def check(
+    name: Annotated[str | None, typer.Argument(help="One of them; all when left out.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Try their credentials by a harmless call. Nothing is sent."""
+    tried = asyncio.run(_checked([name] if name else None, data_dir))
+    if json:
+        typer.echo(msgspec.json.encode({"items": tried}))
+    else:
+        for one in tried:
+            typer.echo(f"{one['name']} {'can send' if one['ok'] else 'cannot send: ' + one['detail']}")
+    if bad := [one["name"] for one in tried if not one["ok"]]:
+        raise Failed(f"something is wrong with {', '.join(bad)}")
+
+
 def breakers(data_dir: DataDir = None, json: Json = False) -> None:
     """Which breakers are open, why and since when."""
     fields = ("name", "channel", "state", "breaker", "workers_open", "why", "since", "rests_until")
@@ -78,6 +98,20 @@ def _found(data_dir: DataDir) -> dict[str, Any]:
 def _set(name: str, state: str, data_dir: DataDir, as_json: bool) -> None:
     done = asyncio.run(_call("PUT", f"/providers/{name}/state", {"state": state}, data_dir))
     typer.echo(msgspec.json.encode(done) if as_json else f"{done['name']} is {done['state']}")
+
+
+async def _checked(names: Sequence[str] | None, data_dir: DataDir) -> list[dict[str, Any]]:
+    """Side by side; of all accounts where no names are given."""
+    async with client(data_dir) as api:
+        turns = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+        async def one(name: str) -> dict[str, Any]:
+            async with turns:
+                return {"name": name, **await api.call("POST", f"/providers/{quote(name, safe='')}/check")}
+
+        if names is None:
+            names = [account["name"] for account in (await api.call("GET", "/providers"))["items"]]
+        return list(await asyncio.gather(*map(one, names)))
 
 
 async def _call(method: str, path: str, body: dict[str, Any] | None, data_dir: DataDir) -> Any:

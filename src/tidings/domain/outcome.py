@@ -81,6 +81,15 @@ class Fenced(msgspec.Struct, frozen=True, gc=False):
 Outcome = Sent | TryLater | TryNext | Refused | Unsure | Fenced
 
 
+class Trouble(msgspec.Struct, frozen=True, gc=False):
+    """Why an account cannot send, as far as harmless calls tell. ``found`` is what came of them and ``advice`` what to
+    do next, neither with a secret in it; ``away`` says that nobody gave a complete answer."""
+
+    found: str
+    advice: str
+    away: bool = False
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """A provider's later word on one delivery.
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 
 from tidings.domain.catalog import Account
-from tidings.domain.outcome import Gone, Outcome, Receipt, TryLater
+from tidings.domain.lanes import Channel
+from tidings.domain.notification import Content
+from tidings.domain.outcome import Gone, Outcome, Receipt, Trouble, TryLater
 from tidings.ports import Message, WebhookCall
 from tidings.providers.answers import (
     ByClass,
@@ -24,6 +27,7 @@ from tidings.providers.answers import (
     shown,
     wire_to,
 )
+from tidings.providers.credentials import FOREIGN, Advice, answered, asked
 from tidings.providers.fcm_token import Token, Tokens, service_account
 from tidings.providers.wire import Answer, Head
 
@@ -35,6 +39,9 @@ RENEW_S: Final = 1.0
 """How long the account rests after a token that had run out, until there is another."""
 BAD_TOKEN: Final = "BAD_TOKEN"  # noqa: S105
 """Our word for the one INVALID_ARGUMENT that is not the message's fault but the registration token's."""
+THIRD_PARTY: Final = "THIRD_PARTY_AUTH_ERROR"
+PUSH_KEY: Final = "push_key"
+"""The project's key for Apple's devices, or for browsers, is wrong: somebody has to put the right one there."""
 
 VERDICTS: Final[Verdicts] = {
     (200, None): Verdict.accept,
@@ -60,6 +67,14 @@ VERDICTS: Final[Verdicts] = {
 
 BY_CLASS: Final[ByClass] = {4: Verdict.next}
 """What an answer that is not listed means, by the first digit of its status; ``unsure`` for all others."""
+
+ADVICE: Final[Advice] = {
+    (401, None): "Google does not take its own token: is `url` the API of FCM?",
+    (403, None): "enable the Firebase Cloud Messaging API in the project, and give the service account its role there",
+    (404, None): "there is no such project: correct `project`, of the account or of the sender",
+}
+REHEARSAL: Final = b'{"validate_only":true,"message":{"topic":"tidings","notification":{"title":"Tidings"}}}'
+"""Goes to nobody: it is checked as if it went, and so is who sends it."""
 
 
 class _Notification(msgspec.Struct, omit_defaults=True):
@@ -127,7 +142,7 @@ class Fcm:
         token = await self._tokens.current()
         if not isinstance(token, Token):
             return token
-        head = self._head(quote(message.sender.get("project", ""), safe=":") or self._project, token.bearer)
+        head = self._head(self._project_of(message.sender), token.bearer)
         said = await ask(self._wire, head, msgspec.json.encode(_call(message)), may_write)
         return self._outcome(said, token) if isinstance(said, Answer) else said
 
@@ -142,9 +157,26 @@ class Fcm:
         """Always None: FCM keeps nothing that could be asked for."""
         return None
 
+    async def check(self, senders: Sequence[Mapping[str, str]]) -> Trouble | None:
+        """Gets a token, and rehearses a message for each project that is sent for."""
+        token = await self._tokens.tried()
+        if isinstance(token, Trouble):
+            return token
+        explain = partial(_trouble, token)
+        for project in dict.fromkeys(map(self._project_of, senders or ({},))):
+            sent = await asked(self._wire, self._head(project, token.bearer), _Sent, explain, REHEARSAL)
+            if isinstance(sent, Trouble):
+                return sent
+            if not sent.name:
+                return FOREIGN
+        return None
+
     async def close(self) -> None:
         self._tokens.close()
         self._wire.close()
+
+    def _project_of(self, sender: Mapping[str, str]) -> str:
+        return quote(sender.get("project", ""), safe=":") or self._project
 
     def _head(self, project: str, bearer: str) -> Head:
         """Made once for each project and token."""
@@ -160,8 +192,10 @@ class Fcm:
         if answer.status == 200:
             return outcome(verdict(200, None), Heard("http_200", message_id=_name(answer.body)), self._rests)
         word, detail = _fault(answer.body, token.bearer)
+        if (answer.status, word) == (401, THIRD_PARTY):  # those of Android need no such key
+            return TryLater(PUSH_KEY, detail)
         code = f"http_{answer.status}"
-        if answer.status == 401 and word != "THIRD_PARTY_AUTH_ERROR" and self._tokens.refused(token):
+        if answer.status == 401 and self._tokens.refused(token):
             return TryLater(code, detail, RENEW_S, account=True)
         heard = Heard(code, detail, wait_s=retry_after_s(answer), gone=Gone.unregistered)
         return outcome(verdict(answer.status, word), heard, self._rests)
@@ -172,6 +206,11 @@ def verdict(status: int, word: str | None) -> Verdict:
     return judged(VERDICTS, BY_CLASS, status, word)
 
 
+def _trouble(token: Token, answer: Answer) -> Trouble:
+    word, detail = _fault(answer.body, token.bearer)
+    return answered(answer.status, detail, ADVICE, word)
+
+
 def _call(message: Message) -> _Call:
     """A message that comes twice replaces itself on the device: both bear the delivery's id."""
     delivery = message.reference.partition("-")[0]
@@ -180,12 +219,18 @@ def _call(message: Message) -> _Call:
         _Message(
             token=message.to,
             notification=_Notification(content.title, content.body),
-            data={REFERENCE: message.reference},
+            data={**_data(content), REFERENCE: message.reference},
             android={"notification": {"tag": delivery}},
             apns={"headers": {"apns-collapse-id": delivery}},
             webpush={"headers": {"Topic": delivery}},
         )
     )
+
+
+def _data(content: Content) -> Mapping[str, str]:
+    """What the channel calls ``data.order`` is ``order`` to the app."""
+    own = (content.channels or {}).get(Channel.push.name, {})
+    return {part.partition(".")[2]: value for part, value in own.items()}
 
 
 def _name(body: bytes) -> str:

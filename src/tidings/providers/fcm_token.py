@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tidings.domain.outcome import Outcome, TryNext, Unsure
+from tidings.domain.outcome import Outcome, Trouble, TryNext, Unsure
 from tidings.providers.answers import (
     ByClass,
     Heard,
@@ -28,6 +28,7 @@ from tidings.providers.answers import (
     shown,
     wire_to,
 )
+from tidings.providers.credentials import FOREIGN, Advice, answered, asked
 from tidings.providers.wire import Answer, Wire
 
 TOKEN_URL: Final = "https://oauth2.googleapis.com/token"  # noqa: S105
@@ -52,6 +53,12 @@ VERDICTS: Final[Verdicts] = {
 
 BY_CLASS: Final[ByClass] = dict.fromkeys(range(1, 6), Verdict.next)
 """All else is the endpoint's fault. Nothing was sent, whatever it says."""
+
+_NO_GRANT: Final = (
+    "the service account's key was revoked, or this machine's clock is wrong: make another key at Google, and give it "
+    "to the account as `service_account`"
+)
+ADVICE: Final[Advice] = dict.fromkeys([(400, None), (401, None), (403, None)], _NO_GRANT)
 
 
 class ServiceAccount(msgspec.Struct, frozen=True):
@@ -128,6 +135,17 @@ class Tokens:
             self._fetch()
         return token
 
+    async def tried(self) -> Token | Trouble:
+        """A token that is fetched for this question, whatever there is already; or what is wrong."""
+        asked_at_s = self._clock_s()
+        granted = await asked(self._wire, self._head, _Granted, _explained, self._grant(int(time.time())))
+        if isinstance(granted, Trouble):
+            return granted
+        if not _usable(granted):
+            return FOREIGN
+        self._token = _token(granted, asked_at_s)
+        return self._token
+
     def refused(self, token: Token) -> bool:
         """Takes a token back that the API did not take. True when the next one may fare better: not where this one was
         fresh."""
@@ -169,16 +187,31 @@ class Tokens:
         return urlencode({"grant_type": GRANT, "assertion": signed + b"." + _base64url(signature)}).encode()
 
     def _granted(self, answer: Answer, asked_at_s: float) -> Token | Outcome:
-        try:
-            granted = msgspec.json.decode(answer.body, type=_Granted)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            granted = _Granted()
+        granted = _read(answer.body)
         if answer.status == 200 and _usable(granted):
-            renew_at_s = asked_at_s + max(granted.expires_in - RENEW_BEFORE_S, granted.expires_in / 2)
-            return Token(granted.access_token, asked_at_s, renew_at_s, asked_at_s + granted.expires_in)
-        why = f"http_{answer.status} {granted.error} {granted.error_description}".strip()
-        heard = Heard("no_token", shown(why), wait_s=retry_after_s(answer))
+            return _token(granted, asked_at_s)
+        heard = Heard("no_token", f"http_{answer.status} {_why(granted)}".strip(), wait_s=retry_after_s(answer))
         return outcome(judged(VERDICTS, BY_CLASS, answer.status, None), heard, self._rests)
+
+
+def _read(body: bytes) -> _Granted:
+    try:
+        return msgspec.json.decode(body, type=_Granted)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Granted()
+
+
+def _why(granted: _Granted) -> str:
+    return shown(f"{granted.error} {granted.error_description}".strip())
+
+
+def _explained(answer: Answer) -> Trouble:
+    return answered(answer.status, f"no token {_why(_read(answer.body))}".strip(), ADVICE)
+
+
+def _token(granted: _Granted, asked_at_s: float) -> Token:
+    renew_at_s = asked_at_s + max(granted.expires_in - RENEW_BEFORE_S, granted.expires_in / 2)
+    return Token(granted.access_token, asked_at_s, renew_at_s, asked_at_s + granted.expires_in)
 
 
 def _rsa(pem: str) -> RSAPrivateKey:

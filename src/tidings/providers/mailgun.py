@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from tidings.domain.catalog import Account
-from tidings.domain.outcome import Outcome, Receipt, Refused, Sent, TryNext
+from tidings.domain.outcome import Outcome, Receipt, Refused, Sent, Trouble, TryNext
 from tidings.ports import Message, WebhookCall
 from tidings.providers.answers import (
     ByClass,
@@ -29,6 +29,7 @@ from tidings.providers.answers import (
     shown,
     wire_to,
 )
+from tidings.providers.credentials import Advice, answered, asked
 from tidings.providers.mail_headers import named, unsafe_field
 from tidings.providers.mailgun_events import USUAL_AGE_S, Events
 from tidings.providers.multipart import Multipart
@@ -62,6 +63,12 @@ VERDICTS: Final[Verdicts] = {
 BY_CLASS: Final[ByClass] = {4: Verdict.next}
 """What an answer that is not listed means, by the first digit of its status; ``unsure`` for all others."""
 
+ADVICE: Final[Advice] = {
+    (401, None): "the key is wrong, was revoked, or is of the other region: correct `api_key` or `url`",
+    (403, None): "the key may not use this domain: make another, and give it to the account as `api_key`",
+    (404, None): "Mailgun knows no such domain here: correct `domain`, or `url` if it is in the other region",
+}
+
 _ABOUT: Final = (("authorized recipients", "recipient"), ("not allowed to send", "domain"), ("unverified", "domain"))
 _DOMAIN: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _SECRET: Final = re.compile(r"[!-~]+")
@@ -78,6 +85,14 @@ class _Said(msgspec.Struct):
 
 class _Page(msgspec.Struct):
     items: Sequence[msgspec.Raw]
+
+
+class _Domain(msgspec.Struct):
+    state: str
+
+
+class _Known(msgspec.Struct):
+    domain: _Domain
 
 
 class Mailgun:
@@ -104,6 +119,7 @@ class Mailgun:
         self._hidden = [secret for secret in (key, credential, signing_key) if secret]
         head = self._headers | {"Content-Type": self._form.content_type}
         self._head = self._wire.head("POST", f"{self._base}/messages", head)
+        self._known = self._wire.head("GET", f"{prefix}/v4/domains/{self._domain}", self._headers)
 
     async def send(self, message: Message, may_write: Callable[[], bool]) -> Outcome:
         field = unsafe_field(message)
@@ -134,8 +150,22 @@ class Mailgun:
         absent = TryNext("absent", "the provider knows of no such message")
         return absent if self._absence_s <= age_s <= _KEPT_S else None
 
+    async def check(self, senders: Sequence[Mapping[str, str]]) -> Trouble | None:
+        """Asks for the domain. A key that is for sending alone may not; such a one is known by an empty message, which
+        is refused for being empty and for nothing else."""
+        known = await asked(self._wire, self._known, _Known, self._trouble)
+        if isinstance(known, _Known):
+            state = shown(known.domain.state, *self._hidden)
+            advice = "finish its setup at Mailgun (DNS records), or settle there what it was disabled for"
+            return None if state == "active" else Trouble(f"the domain is {state}", advice)
+        return known if known.away or not await self._may_send() else None
+
     async def close(self) -> None:
         self._wire.close()
+
+    async def _may_send(self) -> bool:
+        said = await ask(self._wire, self._head, self._form.body([("o:testmode", "yes")]), lambda: True)
+        return isinstance(said, Answer) and said.status == 400 and "parameter" in _said(said.body).message
 
     async def _page(self, message_id: str, begin_at: datetime) -> _Page | None:
         query = {"message-id": message_id, "begin": int(begin_at.timestamp()), "ascending": "yes", "limit": 1}
@@ -170,6 +200,9 @@ class Mailgun:
         message_id = said.id.removeprefix("<").removesuffix(">")
         heard = Heard(f"http_{answer.status}", detail, message_id, asked_wait_s(answer, said.message))
         return outcome(verdict(answer.status, said.message), heard, self._rests)
+
+    def _trouble(self, answer: Answer) -> Trouble:
+        return answered(answer.status, shown(_said(answer.body).message, *self._hidden), ADVICE)
 
 
 def verdict(status: int, words: str) -> Verdict:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from tidings.domain.catalog import Account
-from tidings.domain.outcome import Outcome, Receipt, Refused
+from tidings.domain.outcome import Outcome, Receipt, Refused, Trouble
 from tidings.ports import Message, WebhookCall
 from tidings.providers.answers import (
     ByClass,
@@ -25,12 +25,15 @@ from tidings.providers.answers import (
     shown,
     wire_to,
 )
+from tidings.providers.credentials import Advice, answered, asked
 from tidings.providers.mail_headers import unsafe_field
 from tidings.providers.sendgrid_events import Events
 from tidings.providers.wire import Answer
 
 API: Final = "https://api.sendgrid.com"
 PATH: Final = "/v3/mail/send"
+SCOPES: Final = "/v3/scopes"
+MAY_SEND: Final = "mail.send"
 
 
 VERDICTS: Final[Verdicts] = {
@@ -57,6 +60,11 @@ VERDICTS: Final[Verdicts] = {
 
 BY_CLASS: Final[ByClass] = {4: Verdict.next}
 """What an answer that is not listed means, by the first digit of its status; ``unsure`` for all others."""
+
+ADVICE: Final[Advice] = {
+    (401, None): "the key is wrong or was revoked: make another at SendGrid, and give it to the account as `api_key`",
+    (403, None): "SendGrid turns this key away: look at its permissions, and at the addresses that may use the account",
+}
 
 
 class _Address(msgspec.Struct, omit_defaults=True):
@@ -92,6 +100,10 @@ class _Faults(msgspec.Struct):
     errors: Sequence[_Fault] = ()
 
 
+class _Granted(msgspec.Struct):
+    scopes: Sequence[str]
+
+
 class SendGrid:
     """One account. Settings: ``api_key``, ``url`` (the API's), ``webhook_public_key`` (base64 DER; without it no
     receipt is believed), ``pause_s`` (after a refused key or credit used up), ``slow_down_s`` (after a 429 that does
@@ -104,11 +116,9 @@ class SendGrid:
         self._rests = Rests.of(settings)
         self._events = Events(settings.get("webhook_public_key"))
         self._wire, prefix = wire_to(settings, API)
-        self._head = self._wire.head(
-            "POST",
-            prefix + PATH,
-            {"Authorization": f"Bearer {self._secret}", "Content-Type": "application/json", "User-Agent": "tidings"},
-        )
+        authorization = {"Authorization": f"Bearer {self._secret}", "User-Agent": "tidings"}
+        self._head = self._wire.head("POST", prefix + PATH, {**authorization, "Content-Type": "application/json"})
+        self._scopes = self._wire.head("GET", prefix + SCOPES, authorization)
 
     async def send(self, message: Message, may_write: Callable[[], bool]) -> Outcome:
         field = unsafe_field(message)
@@ -128,6 +138,14 @@ class SendGrid:
         """Always None: no search of SendGrid's takes a reference of ours."""
         return None
 
+    async def check(self, senders: Sequence[Mapping[str, str]]) -> Trouble | None:
+        """Asks what the key may do."""
+        granted = await asked(self._wire, self._scopes, _Granted, self._trouble)
+        if isinstance(granted, Trouble):
+            return granted
+        advice = "give it the permission to send mail at SendGrid, or make another key"
+        return None if MAY_SEND in granted.scopes else Trouble("the key may not send mail", advice)
+
     async def close(self) -> None:
         self._wire.close()
 
@@ -136,6 +154,9 @@ class SendGrid:
         message_id = (answer.header(b"x-message-id") or b"").decode("latin-1")
         heard = Heard(f"http_{answer.status}", detail, message_id, asked_wait_s(answer))
         return outcome(verdict(answer.status, field), heard, self._rests)
+
+    def _trouble(self, answer: Answer) -> Trouble:
+        return answered(answer.status, self._fault(answer.body)[1], ADVICE)
 
     def _fault(self, body: bytes) -> tuple[str | None, str]:
         """The field that the first error names, and its words, without what must not be shown or stored."""

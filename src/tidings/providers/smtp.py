@@ -13,7 +13,7 @@ import msgspec
 
 from tidings.domain.catalog import Account
 from tidings.domain.egress import Egress
-from tidings.domain.outcome import Gone, Outcome, Receipt, Refused, Sent, TryNext, Unsure
+from tidings.domain.outcome import Gone, Outcome, Receipt, Refused, Sent, Trouble, TryNext, Unsure
 from tidings.ports import Message, WebhookCall
 from tidings.providers.answers import (
     ByClass,
@@ -28,9 +28,11 @@ from tidings.providers.answers import (
     reach_of,
     shown,
 )
+from tidings.providers.credentials import unanswered
 from tidings.providers.mail_bounces import bounced
 from tidings.providers.mail_headers import unsafe_field
 from tidings.providers.smtp_letter import letter
+from tidings.providers.smtp_reports import reported
 from tidings.providers.smtp_wire import DOT, Answered, Envelope, Server, SmtpWire
 from tidings.providers.wire import NoAnswer, NotSent
 from tidings.providers.wire_reach import Reach
@@ -64,17 +66,30 @@ BY_CLASS: Final[Mapping[str, ByClass]] = {
 """What a reply that is not listed means, by the step that it answers and its first digit. Before the dot no reply can
 leave a doubt."""
 
+_LOGIN: Final = "`username` or `password` is wrong, or the server wants another way to log in: correct them"
+ADVICE: Final[Mapping[tuple[str, int], str]] = {
+    ("AUTH", 5): _LOGIN,
+    ("MAIL", 5): "let this account send from the sender's address, at the mail server, or change the sender",
+}
+"""What to do about a reply, by its step and first digit. Others say that the server does not serve us, or not now."""
+
+_NOT_SERVED: Final = "the server does not serve us: its own words say why"
+_NOT_NOW: Final = "the server does not serve us now: try again later"
+_UNSAFE: Final = {"tls": "set `ca` if the authority is your own, or `tls` to what the server speaks"}
+
 _PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
 _SCHEMES: Final = ("smtp", "smtps")
 _HOST: Final = re.compile(r"[A-Za-z0-9.:-]+|\[[A-Za-z0-9.:-]+\]")
 _ADDRESS: Final = re.compile(r"[!-;=?-~]+@[!-;=?-~]+")
 _WORD: Final = re.compile(r"[^\x00-\x1f\x7f]*")
+_SECRET: Final = re.compile(r"[!-~]+")
 
 
 class Smtp:
     """One mail server. Settings: ``url`` (``smtp://host:port``, or ``smtps://`` for TLS from the first byte), ``tls``
     (``starttls``, ``tls`` or ``none``; by default STARTTLS is insisted on, except on this machine), ``username`` and
-    ``password``, ``hello`` (our own name), ``ca`` (PEM; trusted instead of the system's authorities), ``pause_s``,
+    ``password``, ``hello`` (our own name), ``ca`` (PEM; trusted instead of the system's authorities), ``return_path``
+    (where bounces go; to the sender without it), ``bounce_secret`` (without it no bounce is believed), ``pause_s``,
     ``slow_down_s``, ``timeout_s``, ``connect_timeout_s`` and ``connections`` as for every account. Raises ValueError
     for what cannot be used, and never shows the password."""
 
@@ -83,6 +98,8 @@ class Smtp:
         needed(settings, account.name, "url")
         self._server = _server(settings)
         self._rests = Rests.of(settings)
+        self._return_path = _plain(settings, "return_path", _ADDRESS)
+        self._bounce_secret = _plain(settings, "bounce_secret", _SECRET)
         self._wire = SmtpWire(self._server, limits_of(settings), _reach(settings, self._server))
 
     async def send(self, message: Message, may_write: Callable[[], bool]) -> Outcome:
@@ -91,7 +108,9 @@ class Smtp:
             return Refused("unsafe_header", field)
         sender = message.sender["email"]
         message_id = f"{message.reference}@{sender.rpartition('@')[2]}"
-        said = await self._wire.call(Envelope(sender, message.to, letter(message, message_id)), may_write)
+        content = letter(message, message_id)
+        envelope = Envelope(self._return_path or sender, message.to, content, message.reference)
+        said = await self._wire.call(envelope, may_write)
         match said:
             case Answered():
                 return self._outcome(said, message_id)
@@ -102,8 +121,8 @@ class Smtp:
         return said
 
     def receipts(self, call: WebhookCall) -> Sequence[Receipt] | None:
-        """None: a mail server calls nobody."""
-        return None
+        """Those in a bounce that was handed on. None without the account's own secret."""
+        return reported(call, self._bounce_secret)
 
     def challenge(self, query: Mapping[str, str]) -> str | None:
         """None: a mail server asks nothing."""
@@ -113,11 +132,24 @@ class Smtp:
         """Always None: a mail server cannot be asked what it took."""
         return None
 
+    async def check(self, senders: Sequence[Mapping[str, str]]) -> Trouble | None:
+        """Logs in, and begins a message from each address that messages leave from, which goes no further."""
+        addresses = dict.fromkeys(self._return_path or one.get("email", "") for one in senders)
+        match await self._wire.try_out(filter(_ADDRESS.fullmatch, addresses)):
+            case Answered(step=step, reply=reply):
+                return Trouble(f"{step}: {reply.code} {self._shown(reply.text)}", _advice(step, reply.code))
+            case NotSent(code=code, detail=detail):
+                return unanswered(code, detail, _UNSAFE)
+        return None
+
     async def close(self) -> None:
         self._wire.close()
 
+    def _shown(self, words: str) -> str:
+        return shown(words, *filter(None, (self._server.password, self._bounce_secret)))
+
     def _outcome(self, said: Answered, message_id: str) -> Outcome:
-        words = shown(said.reply.text, *filter(None, (self._server.password,)))
+        words = self._shown(said.reply.text)
         heard = Heard(f"smtp_{said.reply.code}", f"{said.step}: {words}", message_id, gone=Gone.hard_bounce)
         made = outcome(verdict(said.step, said.reply.code, said.reply.text), heard, self._rests)
         return msgspec.structs.replace(made, detail=words) if isinstance(made, Sent) else made
@@ -127,6 +159,12 @@ def verdict(step: str, code: int, words: str) -> Verdict:
     """What a reply means that ended a call at this step."""
     nobody = step == "RCPT" and bounced(words)
     return judged(VERDICTS, BY_CLASS[step], code, NOBODY if nobody else None)
+
+
+def _advice(step: str, code: int) -> str:
+    if VERDICTS.get((code, None)) is Verdict.pause:
+        return _LOGIN
+    return ADVICE.get((step, code // 100)) or (_NOT_SERVED if code // 100 == 5 else _NOT_NOW)
 
 
 def _unsafe_address(message: Message) -> str | None:

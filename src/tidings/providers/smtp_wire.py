@@ -40,11 +40,13 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """``sender`` and ``to`` are addresses that may stand in a command; ``content`` is a message as it is written."""
+    """``sender`` and ``to`` are addresses that may stand in a command; ``content`` is a message as it is written.
+    ``id`` may stand there too, and comes back in bounces where the server knows how."""
 
     sender: str
     to: str
     content: bytes
+    id: str = ""
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
@@ -77,7 +79,7 @@ class SmtpWire:
         is opened."""
         deadline_s = asyncio.get_running_loop().time() + self._limits.total_s
         if not (self._turns.take() or await self._turns.wait(self._limits.wait_s)):
-            return NotSent("pool_timeout", f"all {self._limits.connections} connections are busy")
+            return self._crowded()
         connection: SmtpConnection | Stopped | None = None
         try:
             connection = await self._ready(deadline_s)
@@ -90,6 +92,25 @@ class SmtpWire:
             if isinstance(connection, SmtpConnection):
                 self._release(connection)
 
+    async def try_out(self, senders: Iterable[str]) -> Stopped | None:
+        """Logs in on a connection of its own and begins a message from each of these addresses, which goes no further.
+        None when the server lets all of that pass."""
+        deadline_s = asyncio.get_running_loop().time() + self._limits.total_s
+        if not (self._turns.take() or await self._turns.wait(self._limits.wait_s)):
+            return self._crowded()
+        try:
+            fresh = await self._fresh(deadline_s)
+            if not isinstance(fresh, SmtpConnection):
+                return fresh
+            fresh.deadline_s = deadline_s
+            try:
+                return await _through(fresh, _begun(senders))
+            finally:
+                self._busy.discard(fresh)
+                fresh.leave()
+        finally:
+            self._turns.give()
+
     def close(self) -> None:
         """Drops every connection at once. Calls under way end as ``NoAnswer`` or ``NotSent``, later ones as
         ``NotSent``."""
@@ -99,6 +120,9 @@ class SmtpWire:
         for connection in self._busy:
             connection.give_up("shutdown")
         self._idle.clear()
+
+    def _crowded(self) -> NotSent:
+        return NotSent("pool_timeout", f"all {self._limits.connections} connections are busy")
 
     def _release(self, connection: SmtpConnection) -> None:
         self._busy.discard(connection)
@@ -117,6 +141,10 @@ class SmtpWire:
             # RSET asks whether it still serves, and ends what a refusal left open.
             elif await self._prepared(kept, deadline_s, _through(kept, [("RSET", b"RSET", 2)])) is None:
                 return kept
+        return await self._fresh(deadline_s)
+
+    async def _fresh(self, deadline_s: float) -> SmtpConnection | Stopped:
+        """A new connection, ready for messages."""
         try:
             fresh = await self._connected(self._by_s(deadline_s))
         except OSError as error:
@@ -210,8 +238,9 @@ def _stopped(step: str, said: Reply | NoAnswer) -> Stopped:
 
 
 async def _handed_over(connection: SmtpConnection, envelope: Envelope, may_write: Callable[[], bool]) -> Said:
+    noted = f" RET=HDRS ENVID={envelope.id}" if envelope.id and "DSN" in connection.offers else ""
     steps = (
-        ("MAIL", f"MAIL FROM:<{envelope.sender}>".encode(), 2),
+        ("MAIL", f"MAIL FROM:<{envelope.sender}>{noted}".encode(), 2),
         ("RCPT", f"RCPT TO:<{envelope.to}>".encode(), 2),
         ("DATA", b"DATA", 3),
     )
@@ -230,6 +259,13 @@ async def _handed_over(connection: SmtpConnection, envelope: Envelope, may_write
     connection.transport.write(b".\r\n")
     said = await connection.reply()
     return Answered(DOT, said) if isinstance(said, Reply) else said
+
+
+def _begun(senders: Iterable[str]) -> Iterable[Step]:
+    for sender in senders:
+        yield "MAIL", f"MAIL FROM:<{sender}>".encode(), 2
+        yield "RSET", b"RSET", 2
+    yield "NOOP", b"NOOP", 2
 
 
 def _stuffed(content: bytes) -> bytes:

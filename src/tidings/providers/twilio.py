@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from tidings.domain.catalog import Account
-from tidings.domain.outcome import Gone, Outcome, Receipt, TryNext
+from tidings.domain.outcome import Gone, Outcome, Receipt, Trouble, TryNext
 from tidings.ports import Message, WebhookCall
 from tidings.providers.answers import (
     ByClass,
@@ -27,6 +27,7 @@ from tidings.providers.answers import (
     shown,
     wire_to,
 )
+from tidings.providers.credentials import FOREIGN, Advice, answered, asked
 from tidings.providers.twilio_webhooks import REFERENCE, Webhooks
 from tidings.providers.wire import Answer
 
@@ -71,6 +72,15 @@ BY_STATUS: Final[Verdicts] = {
 
 BY_CLASS: Final[ByClass] = {4: Verdict.next}
 
+ADVICE: Final[Advice] = {
+    (401, None): "the credentials do not belong together, or were revoked: correct `account_sid` and `auth_token`, or "
+    "`api_key_sid` and `api_key_secret`",
+    (403, None): "the credentials may not use this account: correct them, or give them the right to send",
+    (404, None): "Twilio knows no such account: correct `account_sid`",
+    (None, 20005): "settle at Twilio what the account was suspended for",
+    (None, 20008): "these are test credentials, which send nothing: give the account the live ones",
+}
+
 LISTED_AT_ONCE: Final = 200
 CLOCKS_APART: Final = timedelta(minutes=5)
 """Twilio's clock and ours are not believed to agree any better."""
@@ -102,6 +112,13 @@ class _Page(msgspec.Struct):
     next_page_uri: str | None
 
 
+class _Own(msgspec.Struct):
+    """The account, or the list of its messages: whichever the credentials may see."""
+
+    status: str = ""
+    messages: Sequence[msgspec.Raw] | None = None
+
+
 class Twilio:
     """One account. Settings: ``account_sid``; ``auth_token``, or ``api_key_sid`` and ``api_key_secret`` to send with
     those (webhooks are signed with the token all the same: without it none is believed); ``webhook_key``, the secret of
@@ -116,11 +133,14 @@ class Twilio:
         self._rests = Rests.of(settings)
         self._webhooks = Webhooks(settings.get("auth_token"), settings.get("webhook_key"))
         self._wire, prefix = wire_to(settings, API)
-        self._path = f"{prefix}/2010-04-01/Accounts/{settings['account_sid']}/Messages.json"
+        base = f"{prefix}/2010-04-01/Accounts/{settings['account_sid']}"
+        self._path = f"{base}/Messages.json"
         basic = base64.b64encode(f"{user}:{self._secret}".encode()).decode()
         self._headers = {"Authorization": f"Basic {basic}", "User-Agent": "tidings"}
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         self._head = self._wire.head("POST", self._path, self._headers | form)
+        own = f"{base}/Messages.json?PageSize=1" if settings.get("api_key_sid") else f"{base}.json"
+        self._own = self._wire.head("GET", own, self._headers)
 
     async def send(self, message: Message, may_write: Callable[[], bool]) -> Outcome:
         said = await ask(self._wire, self._head, urlencode(self._form(message)).encode(), may_write)
@@ -149,6 +169,16 @@ class Twilio:
             return None
         return TryNext("absent", "Twilio lists no message to this number since the call")
 
+    async def check(self, senders: Sequence[Mapping[str, str]]) -> Trouble | None:
+        """Asks for the account itself. A key may not see that, as a rule, and asks for the newest message instead."""
+        own = await asked(self._wire, self._own, _Own, self._trouble)
+        if isinstance(own, Trouble):
+            return own
+        if own.messages is not None or own.status == "active":
+            return None
+        status = shown(own.status, self._secret)
+        return Trouble(f"the account is {status}", ADVICE[None, 20005]) if status else FOREIGN
+
     async def close(self) -> None:
         self._wire.close()
 
@@ -164,10 +194,7 @@ class Twilio:
         return form
 
     def _outcome(self, answer: Answer) -> Outcome:
-        try:
-            said = msgspec.json.decode(answer.body, type=_Said)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            said = _Said(message="an answer that is not Twilio's")
+        said = _said(answer.body)
         heard = Heard(
             code=f"http_{answer.status}" if said.code is None else str(said.code),
             detail=shown(said.message or "", self._secret),
@@ -178,6 +205,10 @@ class Twilio:
         )
         return outcome(verdict(answer.status, said.code), heard, self._rests)
 
+    def _trouble(self, answer: Answer) -> Trouble:
+        said = _said(answer.body)
+        return answered(answer.status, shown(said.message or "", self._secret), ADVICE, said.code)
+
 
 def verdict(status: int, code: int | None) -> Verdict:
     """What a complete answer means; ``code`` is Twilio's own number for what is wrong, which counts in refusals
@@ -187,6 +218,13 @@ def verdict(status: int, code: int | None) -> Verdict:
         if known is not None:
             return known
     return judged(BY_STATUS, BY_CLASS, status, None)
+
+
+def _said(body: bytes) -> _Said:
+    try:
+        return msgspec.json.decode(body, type=_Said)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Said(message="an answer that is not Twilio's")
 
 
 def _credential(account: Account) -> tuple[str, str]:

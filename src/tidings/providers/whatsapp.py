@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from tidings.domain.catalog import Account
-from tidings.domain.outcome import Outcome, Receipt, Refused
+from tidings.domain.outcome import Outcome, Receipt, Refused, Trouble
 from tidings.ports import Message, WebhookCall
 from tidings.providers.answers import (
     ByClass,
@@ -26,6 +26,7 @@ from tidings.providers.answers import (
     shown,
     wire_to,
 )
+from tidings.providers.credentials import Advice, answered, asked
 from tidings.providers.whatsapp_webhooks import GONE, Webhooks
 from tidings.providers.wire import Answer, Head
 
@@ -76,6 +77,19 @@ BY_STATUS: Final[Verdicts] = {
 
 BY_CLASS: Final[ByClass] = {4: Verdict.next}
 
+_NO_NUMBER: Final = "correct the sender's `phone_number_id`, or give the token's system user that number"
+_NO_RIGHT: Final = "give the token's system user the number, and the right whatsapp_business_messaging"
+ADVICE: Final[Advice] = {
+    (None, 10): _NO_RIGHT,
+    (None, 100): _NO_NUMBER,
+    (None, 190): "the token has run out or was revoked: make another for the system user",
+    (None, 200): _NO_RIGHT,
+    (None, 803): _NO_NUMBER,
+    (401, None): "the token is wrong or was revoked: make another for the system user",
+    (403, None): _NO_RIGHT,
+    (404, None): _NO_NUMBER,
+}
+
 _NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _SECRET: Final = re.compile(r"[ -~]+")
 _VERSION: Final = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
@@ -94,6 +108,10 @@ class _Taken(msgspec.Struct):
 class _Said(msgspec.Struct):
     error: _Fault | None = None
     messages: Sequence[_Taken] = ()
+
+
+class _Number(msgspec.Struct):
+    id: str
 
 
 class WhatsApp:
@@ -145,6 +163,24 @@ class WhatsApp:
         """Always None: what was sent can be asked for by WhatsApp's own id alone."""
         return None
 
+    async def check(self, senders: Sequence[Mapping[str, str]]) -> Trouble | None:
+        """Asks for each number that is sent from: to be allowed to see one is to have a part in it."""
+        numbers = dict.fromkeys(one.get("phone_number_id", "") for one in senders)
+        if not numbers:
+            return Trouble("no sender of the channel has a phone_number_id", "make a sender, then try again")
+        for number in numbers:
+            trouble = await self._trouble_with(number)
+            if trouble is not None:
+                return msgspec.structs.replace(trouble, found=f"phone number {shown(number)}: {trouble.found}")
+        return None
+
+    async def _trouble_with(self, number: str) -> Trouble | None:
+        if not (number.isascii() and number.isdecimal()):
+            return Trouble("it is no number", _NO_NUMBER)
+        head = self._wire.head("GET", f"{self._path}/{number}?fields=id", self._headers)
+        found = await asked(self._wire, head, _Number, self._trouble)
+        return found if isinstance(found, Trouble) else None
+
     async def close(self) -> None:
         self._wire.close()
 
@@ -155,10 +191,7 @@ class WhatsApp:
         return self._heads[number]
 
     def _outcome(self, answer: Answer) -> Outcome:
-        try:
-            said = msgspec.json.decode(answer.body, type=_Said)
-        except _NOT_JSON:
-            said = _Said(_Fault(message="an answer that is not WhatsApp's") if answer.status != 200 else None)
+        said = _said(answer)
         fault = said.error or _Fault()
         heard = Heard(
             code=f"http_{answer.status}" if fault.code is None else str(fault.code),
@@ -168,6 +201,17 @@ class WhatsApp:
             gone=GONE.get(fault.code or 0),
         )
         return outcome(verdict(answer.status, fault.code), heard, self._rests)
+
+    def _trouble(self, answer: Answer) -> Trouble:
+        fault = _said(answer).error or _Fault()
+        return answered(answer.status, shown(_words(fault), *self._secrets), ADVICE, fault.code)
+
+
+def _said(answer: Answer) -> _Said:
+    try:
+        return msgspec.json.decode(answer.body, type=_Said)
+    except _NOT_JSON:
+        return _Said(_Fault(message="an answer that is not WhatsApp's") if answer.status != 200 else None)
 
 
 def verdict(status: int, code: int | None) -> Verdict:

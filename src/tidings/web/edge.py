@@ -9,6 +9,7 @@ import msgspec
 from tidings.domain.catalog import Account, Catalog
 from tidings.domain.egress import Egress
 from tidings.domain.lanes import Channel
+from tidings.domain.outcome import Trouble
 from tidings.domain.plan import AddressHash
 from tidings.domain.template import Fault, TemplateSource
 from tidings.ports import Board, Catalogs, Clock, Emit, Post, Providers, Renderer
@@ -44,7 +45,8 @@ class Limits(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class Edge:
     """``kinds`` are the adapters that accounts may name. ``check_template`` compiles where a hostile template can do no
-    harm, and answers what is wrong; ``check_account`` tries whether an adapter can be made of its settings. ``reload``
+    harm, and answers what is wrong; ``check_account`` tries whether an adapter can be made of its settings, and
+    ``try_account`` whether that can send. ``reload``
     reads the catalog again, so that who edits sees the edit. ``public_url`` is where the outside reaches us, without a
     slash at its end. ``failure`` makes an event of a bug. ``address_hash`` is what an address
     is found by. ``egress`` says which addresses webhooks may
@@ -71,6 +73,7 @@ class Edge:
     egress: Egress
     secret_overlap_s: float
     check_account: Callable[[Account], str | None]
+    try_account: Callable[[Account], Awaitable[Trouble | None]]
     check_template: Callable[[TemplateSource], Awaitable[list[Fault]]]
     renderer: Renderer
     reload: Callable[[], Awaitable[None]]

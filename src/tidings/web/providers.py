@@ -15,7 +15,6 @@ from tidings.web.edge import Edge
 from tidings.web.fields import Answer, Body, MayManage, MayRead, Name, NamePath, Stamp, problems
 from tidings.web.wellbeing import Wellbeing, wellbeing
 
-
 Settings = Annotated[dict[Name, Annotated[str, Field(max_length=8_192)]], Field(max_length=300, default_factory=dict)]
 
 
@@ -69,6 +68,13 @@ class ProviderList(Answer):
     next: None = None
 
 
+class ProviderChecked(Answer):
+    """``detail`` says what is wrong and what to do about it, null when the account can send."""
+
+    ok: bool
+    detail: str | None
+
+
 class Providers:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
@@ -79,6 +85,7 @@ class Providers:
         router.add_api_route("/providers/{name}", self.provider, methods=["GET"], responses=problems())
         router.add_api_route("/providers/{name}", self.put_provider, methods=["PUT"], responses=problems())
         router.add_api_route("/providers/{name}/state", self.put_state, methods=["PUT"], responses=problems())
+        router.add_api_route("/providers/{name}/check", self.check, methods=["POST"], responses=problems())
         return router
 
     async def providers(self, caller: MayRead) -> ProviderList:
@@ -117,6 +124,14 @@ class Providers:
         self._edge.emit(ProviderStateSet(account.id, name, state))
         await self._edge.reload()
         return await self.provider(caller, name)
+
+    async def check(self, caller: MayManage, name: NamePath) -> ProviderChecked:
+        """Tries its credentials by a harmless call. Nothing is sent."""
+        account = accounts_of(self._edge.catalogs(), caller.tenant).get(name)
+        if account is None:
+            raise NotFound
+        trouble = await self._edge.try_account(account)
+        return ProviderChecked(ok=trouble is None, detail=f"{trouble.found}; {trouble.advice}" if trouble else None)
 
 
 def accounts_of(catalog: Catalog, tenant: TenantId) -> dict[str, Account]:

@@ -6,6 +6,7 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from tidings.pipeline.accept import Accept, AcceptLimits
+from tidings.pipeline.check import CheckAccount
 from tidings.pipeline.receipts import FileReceipts
 from tidings.providers import registry as providers
 from tidings.runtime.ops import Ops
@@ -48,7 +49,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         limits=AcceptLimits(settings.api.flush_max, side_by_side, settings.api.deadline_s),
         reach=core.reach,
     )
-    renderer = renderer_of(core)
+    flaw, renderer = partial(flaw_of, settings, core.catalog), renderer_of(core)
     letters = await core.shards(2, durability.accept, {**BY_ID, "statement_timeout": "10s"})
     edge = Edge(
         catalogs=core.catalog,
@@ -79,7 +80,8 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         post=post_of(core),
         egress=egress_of(settings),
         secret_overlap_s=settings.webhooks.secret_overlap_s,
-        check_account=partial(flaw_of, settings, core.catalog),
+        check_account=flaw,
+        try_account=CheckAccount(core.catalog, core.providers, flaw),
         check_template=renderer.check,
         renderer=renderer,
         reload=core.catalog.load,
