@@ -26,7 +26,8 @@ class CheckAccount:
         """What keeps it from sending for the senders that its tenant has, None when nothing does."""
         provider = self._providers(account.id)
         if provider is None:
-            return Trouble(self._flaw(account) or "it has just been changed", "correct its settings, and try again")
+            found = self._flaw(account) or "it has just been changed"
+            return Trouble(found, "correct its settings, or the rules for addresses that this process was given")
         senders = self._catalogs().senders.get((account.tenant, account.channel), ())
         try:
             async with asyncio.timeout(self._patience_s):
