@@ -94,6 +94,13 @@ async def test_a_dry_run_of_the_sdk_leaves_nothing_behind(rig: Rig, app) -> None
     assert await rig.messages("?reference=dry") == []
 
 
+async def test_a_dry_run_by_topic_of_the_sdk_goes_to_nobody(rig: Rig, app) -> None:
+    taken = (await rig.call("GET", "/_sandbox/stats"))[1]["fcm"]["accepted"]
+    message = messaging.Message(topic="tidings", notification=messaging.Notification("Tidings"))
+    assert (await asyncio.to_thread(messaging.send, message, True, app)).endswith("/fake_message_id")
+    assert (await rig.call("GET", "/_sandbox/stats"))[1]["fcm"]["accepted"] == taken
+
+
 @pytest.mark.parametrize(
     ("token", "error"),
     [("device-unregistered", messaging.UnregisteredError), ("no token", exceptions.InvalidArgumentError)],

@@ -101,3 +101,11 @@ async def test_the_sdk_repeats_by_itself_what_was_taken_already(rig: Rig) -> Non
     taken = await rig.messages("?reference=sdk-3")
     assert len(taken) == 3
     assert {item["answered"] for item in taken} == {"500"}
+
+
+async def test_the_sdk_is_told_how_the_domain_is(rig: Rig) -> None:
+    found = await ask(rig, "domains.get")
+    domain = found.json()["domain"]
+    assert (found.status_code, domain["name"], domain["state"]) == (200, DOMAIN, "active")
+    turned_away = await ask(rig, "domains.get", key="key-2")
+    assert (turned_away.status_code, turned_away.text) == (401, "Forbidden")

@@ -99,3 +99,10 @@ def test_the_verifier_of_the_sdk_agrees_with_the_recorded_vectors(providers_data
         verifier = EventWebhook(case["public_key"])
         got = verifier.verify_signature(case["body"], case["signature"], case["timestamp"])
         assert got == case["valid"], case["name"]
+
+
+async def test_the_sdk_is_told_what_the_key_may_do(rig: Rig) -> None:
+    answer = await asyncio.to_thread(SendGridAPIClient("SG.key", host=rig.sendgrid).client.scopes.get)
+    assert "mail.send" in json.loads(answer.body)["scopes"]
+    with pytest.raises(UnauthorizedError):
+        await asyncio.to_thread(SendGridAPIClient("SG.wrong", host=rig.sendgrid).client.scopes.get)

@@ -93,6 +93,24 @@ async def test_a_wrong_token_is_the_sdks_error(rig: Rig) -> None:
     assert (caught.value.status, caught.value.code) == (401, 20003)
 
 
+async def test_the_sdk_is_told_how_the_account_is(rig: Rig) -> None:
+    mine = client(rig, "token")
+    own = await asyncio.to_thread(mine.api.v2010.accounts(mine.account_sid).fetch)
+    assert (own.sid, own.status) == (mine.account_sid, "active")
+    with pytest.raises(TwilioRestException) as caught:
+        await asyncio.to_thread(client(rig, "wrong").api.v2010.accounts(mine.account_sid).fetch)
+    assert (caught.value.status, caught.value.code) == (401, 20003)
+
+
+async def test_a_key_may_list_messages_and_not_see_the_account(rig: Rig) -> None:
+    sid = customer(SigningKey.fresh())["account_sid"]
+    by_key = Client("SK" + "0" * 32, "token", account_sid=sid, http_client=Elsewhere(f"{rig.url}/twilio"))
+    assert await asyncio.to_thread(by_key.messages.list, page_size=1) == []
+    with pytest.raises(TwilioRestException) as caught:
+        await asyncio.to_thread(by_key.api.v2010.accounts(sid).fetch)
+    assert (caught.value.status, caught.value.code) == (401, 20003)
+
+
 MAGIC = {
     21211: {"to": "+15005550001"},
     21612: {"to": "+15005550002"},

@@ -137,3 +137,11 @@ async def test_what_could_not_be_delivered_comes_with_its_error(sdk: Sdk, hook: 
         sdk.client.webhook_update_handler(body)
     (failed,) = [one for one in told if one.status == MessageStatusType.FAILED]
     assert isinstance(failed.error, errors.MessageUndeliverable)
+
+
+async def test_the_sdk_is_told_about_the_number(sdk: Sdk) -> None:
+    number = await asyncio.to_thread(sdk.client.get_business_phone_number)
+    assert (number.id, number.quality_rating, number.code_verification_status) == (SHOP, "GREEN", "VERIFIED")
+    await sdk.rig.call("PUT", "/_sandbox/faults/whatsapp", {"fault": "unauthorized"})
+    with pytest.raises(errors.ExpiredAccessToken):
+        await asyncio.to_thread(sdk.client.get_business_phone_number)

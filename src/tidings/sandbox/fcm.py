@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from tidings.sandbox.faults import Fault, FaultKind
 from tidings.sandbox.google_accounts import TOKEN_PATH, Accounts, Denied, key_file
 from tidings.sandbox.signing import SigningKey
-from tidings.sandbox.standin import Account, Answer, Message, News, Parcel, Taken
+from tidings.sandbox.standin import Account, Answer, Look, Message, News, Parcel, Taken
 
 JSON: Final = "application/json; charset=UTF-8"
 REFERENCE: Final = "ref"
@@ -126,6 +126,10 @@ class Fcm:
             return _refused(_Wrong(status, code="UNREGISTERED"))
         wait = {} if fault.retry_after_s is None else {"Retry-After": str(math.ceil(fault.retry_after_s))}
         return msgspec.structs.replace(self.error(status), headers=wait)
+
+    def account(self) -> Mapping[str, Look]:
+        """Nothing: who wants to know sends a message that is only validated."""
+        return {}
 
     def routes(self) -> Sequence[BaseRoute]:
         return [Route(TOKEN_PATH, self._token, methods=["POST"])]

@@ -13,10 +13,13 @@ from tidings.sandbox.faults import Fault, FaultKind, Faults
 from tidings.sandbox.ledger import Ledger
 from tidings.sandbox.listener import gone, reset
 from tidings.sandbox.receipts import Postman
-from tidings.sandbox.standin import Answer, StandIn
+from tidings.sandbox.standin import Answer, Look, StandIn
 
 SLOW_MS: Final = 1000
 BROKEN: Final = 500
+_ENDED: Final = frozenset({FaultKind.down})
+_OF_ALL_CALLS: Final = frozenset({FaultKind.rate_limit, FaultKind.error, FaultKind.garbage, FaultKind.unauthorized})
+"""Other faults are about a message: whoever only looks meets none."""
 _TAKES: Final = {
     FaultKind.slow: None,
     FaultKind.accept_then_error: None,
@@ -46,6 +49,9 @@ class Front:
                 await respond(wrong)(scope, receive, send)
         except ClientDisconnect:
             return
+
+    def enquiry(self, look: Look) -> "Enquiry":
+        return Enquiry(self._standin, self._faults, look)
 
     async def _body(self, request: Request) -> bytes | None:
         """None when it is too large: then the rest stays unread."""
@@ -94,6 +100,30 @@ class Front:
         return None
 
 
+class Enquiry:
+    """An ASGI application for what a customer may ask about its own account: nothing is taken, and nothing counted."""
+
+    def __init__(self, standin: StandIn, faults: Faults, look: Look) -> None:
+        self._standin = standin
+        self._faults = faults
+        self._look = look
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request, fault = Request(scope, receive), self._faults.draw(self._standin.name)
+        if fault is not None and fault.fault in _ENDED:
+            return await reset(request)
+        try:
+            if fault is not None:
+                await _pause(request, _delay_s(fault))
+            if fault is None or fault.fault not in _OF_ALL_CALLS:
+                answer = self._look(request)
+            else:
+                answer = self._standin.misbehave(fault)
+            await respond(answer)(scope, receive, send)
+        except ClientDisconnect:
+            return None
+
+
 def _told(fault: Fault) -> str | None:
     """What the ledger notes of this answer; None: its status."""
     if fault.fault == FaultKind.accept_then_error:
@@ -120,6 +150,7 @@ def provider_app(standin: StandIn, front: Front) -> Router:
     return Router(
         [
             *(Route(path, front, methods=["POST"]) for path in standin.paths),
+            *(Route(path, front.enquiry(look), methods=["GET"]) for path, look in standin.account().items()),
             *standin.routes(),
             *(Route(path, wrong_method) for path in standin.paths),
         ],

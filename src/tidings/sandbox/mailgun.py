@@ -21,11 +21,13 @@ from tidings.sandbox.faults import Fault, FaultKind
 from tidings.sandbox.mailgun_log import BadQuery, Log
 from tidings.sandbox.mailgun_rules import Letter, read
 from tidings.sandbox.signing import SigningKey
-from tidings.sandbox.standin import Account, Answer, Fate, Message, News, Parcel, Taken
+from tidings.sandbox.standin import Account, Answer, Fate, Look, Message, News, Parcel, Taken
 
 JSON: Final = "application/json"
 REFERENCE: Final = "ref"
 DOMAIN: Final = "mg.example.com"
+DOMAIN_PATHS: Final = ("/v3/domains/{domain}", "/v4/domains/{domain}")
+"""The newer one is the one that is described; the older one is what libraries call."""
 _SECRET: Final = "mailgun"  # noqa: S105, the name of a secret
 _GARBAGE: Final = b"<html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>"
 _WORDS: Final = {
@@ -119,6 +121,9 @@ class Mailgun:
         wait = {} if fault.retry_after_s is None else {"Retry-After": str(math.ceil(fault.retry_after_s))}
         return msgspec.structs.replace(self.error(status), headers=wait)
 
+    def account(self) -> Mapping[str, Look]:
+        return dict.fromkeys(DOMAIN_PATHS, self._domain)
+
     def routes(self) -> Sequence[BaseRoute]:
         path = "/v3/{domain}/events"
         return [Route(path, self._find, methods=["GET"]), Route(path + "/{page}", self._find, methods=["GET"])]
@@ -163,6 +168,16 @@ class Mailgun:
         expected = self._account.api_key
         welcome = expected is None or secrets.compare_digest(key.encode(), expected.encode())
         return key if welcome else None
+
+    def _domain(self, request: Request) -> Answer:
+        if self._key(request) is None:
+            return self.error(401)
+        name = request.path_params["domain"]
+        if "." not in name:
+            return self.error(404)
+        about = {"name": name, "state": "active", "type": "custom", "smtp_login": f"postmaster@{name}"}
+        records: Mapping[str, object] = {"sending_dns_records": [], "receiving_dns_records": []}
+        return Answer(200, msgspec.json.encode({"domain": about, **records}), JSON)
 
     async def _find(self, request: Request) -> Response:
         if self._key(request) is None:

@@ -17,13 +17,16 @@ from starlette.routing import BaseRoute, Route
 from tidings.sandbox.faults import Fault, FaultKind
 from tidings.sandbox.sendgrid_rules import HELP, Complaint, Envelope, Letter, read
 from tidings.sandbox.signing import SigningKey
-from tidings.sandbox.standin import Account, Answer, Fate, Message, News, Parcel, Taken
+from tidings.sandbox.standin import Account, Answer, Fate, Look, Message, News, Parcel, Taken
 
 JSON: Final = "application/json"
 REFERENCE: Final = "ref"
 SIGNATURE: Final = "X-Twilio-Email-Event-Webhook-Signature"
 TIMESTAMP: Final = "X-Twilio-Email-Event-Webhook-Timestamp"
 KEY_PATH: Final = "/v3/user/webhooks/event/settings/signed"
+SCOPES_PATH: Final = "/v3/scopes"
+SCOPES: Final = ("mail.send", "sender_verification_eligible", "2fa_required")
+"""What a key that is for sending may do."""
 _NO_KEY: Final = Complaint("Permission denied, wrong credentials")
 _GARBAGE: Final = b"<html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>"
 _WORDS: Final = {
@@ -110,6 +113,9 @@ class SendGrid:
             )
         return msgspec.structs.replace(self.error(status), headers=_wait(fault))
 
+    def account(self) -> Mapping[str, Look]:
+        return {SCOPES_PATH: self._granted}
+
     def routes(self) -> Sequence[BaseRoute]:
         return [Route(KEY_PATH, self._public_key), Route(KEY_PATH + "/{id}", self._public_key)]
 
@@ -158,6 +164,10 @@ class SendGrid:
                 callback=callback,
                 size=size,
             )
+
+    def _granted(self, request: Request) -> Answer:
+        status = self._unwelcome(request)
+        return Answer(200, msgspec.json.encode({"scopes": SCOPES}), JSON) if status is None else self.error(status)
 
     async def _public_key(self, request: Request) -> Response:
         if (status := self._unwelcome(request)) is not None:

@@ -1,6 +1,6 @@
 """What a stand-in is: one provider, as far as a client can tell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
@@ -101,6 +101,10 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+Look = Callable[[Request], Answer]
+"""Answers a call that only looks."""
+
+
 class StandIn(Protocol):
     """One provider, one file. Adding it here is adding it everywhere: one row in ``registry``.
 
@@ -130,6 +134,11 @@ class StandIn(Protocol):
     def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]:
         """The settings that make an account of Tidings a customer of this stand-in at ``url``: its credential ends
         with ``who``, which is LIVE or TEST."""
+        ...
+
+    def account(self) -> Mapping[str, Look]:
+        """By path, what a customer is told who asks about its own account. Faults of the whole provider hit these calls
+        as they hit those that send."""
         ...
 
     def routes(self) -> Sequence[BaseRoute]:

@@ -23,11 +23,12 @@ from starlette.routing import BaseRoute, Route
 from tidings.domain.segments import count
 from tidings.sandbox.faults import Fault, FaultKind
 from tidings.sandbox.signing import SigningKey
-from tidings.sandbox.standin import LIVE, TEST, Account, Answer, Fate, Message, News, Parcel, Taken
+from tidings.sandbox.standin import LIVE, TEST, Account, Answer, Fate, Look, Message, News, Parcel, Taken
 from tidings.sandbox.twilio_rules import INVALID, MORE, OPTED_OUT, START, STOP, UNREACHABLE, Complaint, Order, read
 
 MESSAGES: Final = "/2010-04-01/Accounts/{account}/Messages.json"
 ONE: Final = "/2010-04-01/Accounts/{account}/Messages/{sid}.json"
+OWN: Final = "/2010-04-01/Accounts/{account}.json"
 REPLIES: Final = "/_replies"
 OUR_NUMBER: Final = "+15005550006"
 MOST_LISTED: Final = 10_000
@@ -123,6 +124,9 @@ class Twilio:
     def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]:
         return {"url": url, "account_sid": _account_sid(key, who), "auth_token": _auth_token(key, who)}
 
+    def account(self) -> Mapping[str, Look]:
+        return {OWN: self._own}
+
     def routes(self) -> Sequence[BaseRoute]:
         return [Route(MESSAGES, self._list), Route(ONE, self._one), Route(REPLIES, self._reply, methods=["POST"])]
 
@@ -187,6 +191,18 @@ class Twilio:
             code = step.get("ErrorCode")
             made |= {"status": step["MessageStatus"], "error_code": code and int(code)}
             made |= {"date_sent": made["date_sent"] or format_datetime(at), "date_updated": format_datetime(at)}
+
+    def _own(self, request: Request) -> Answer:
+        """The account. Keys do not see it, only the token does."""
+        account = request.path_params["account"]
+        if wrong := self._unwelcome(request, account):
+            return _refused(wrong)
+        user, token = _basic(request.headers["authorization"])
+        if user != account:
+            return _refused(Complaint(401, 20003, "Authentication Error - invalid username"))
+        about = {"sid": account, "auth_token": token, "friendly_name": "Sandbox", "status": "active", "type": "Full"}
+        uri = OWN.format(account=account)
+        return Answer(200, msgspec.json.encode({**about, "owner_account_sid": account, "uri": uri}), _JSON)
 
     async def _list(self, request: Request) -> Response:
         """The newest first, by pages."""

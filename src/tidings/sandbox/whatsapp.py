@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from tidings.sandbox.faults import Fault, FaultKind
 from tidings.sandbox.signing import SigningKey
-from tidings.sandbox.standin import LIVE, TEST, Account, Answer, Fate, Message, News, Parcel, Taken
+from tidings.sandbox.standin import LIVE, TEST, Account, Answer, Fate, Look, Message, News, Parcel, Taken
 from tidings.sandbox.whatsapp_rules import (
     BAD_TOKEN,
     CLOSED,
@@ -27,11 +27,13 @@ from tidings.sandbox.whatsapp_rules import (
     read,
 )
 
+NUMBER: Final = "/{version}/{number:int}"
 REPLIES: Final = "/_replies"
 WINDOW_S: Final = 24 * 3600
 SIGNATURE: Final = "X-Hub-Signature-256"
 USAGE: Final = "x-business-use-case-usage"
 OUR_NUMBER_ID: Final = "106540352242922"
+DISPLAYED: Final = "15550783881"
 _JSON: Final = "application/json"
 _GARBAGE: Final = b"<html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>"
 _ERRORS: Final = {
@@ -138,6 +140,9 @@ class WhatsApp:
             "verify_token": key.secret(f"whatsapp webhook {who}"),
         }
 
+    def account(self) -> Mapping[str, Look]:
+        return {NUMBER: self._number}
+
     def routes(self) -> Sequence[BaseRoute]:
         return [Route(REPLIES, self._reply, methods=["POST"])]
 
@@ -163,7 +168,7 @@ class WhatsApp:
             yield self._parcel(message.callback, who, number, value)
 
     def _parcel(self, url: str, who: str, number: str, value: Mapping[str, object]) -> Parcel:
-        metadata = {"display_phone_number": "15550783881", "phone_number_id": number}
+        metadata = {"display_phone_number": DISPLAYED, "phone_number_id": number}
         field = "user_preferences" if "user_preferences" in value else "messages"
         change = {"field": field, "value": {"messaging_product": "whatsapp", "metadata": metadata, **value}}
         call = {"object": "whatsapp_business_account", "entry": [{"id": "102290129340398", "changes": [change]}]}
@@ -174,6 +179,14 @@ class WhatsApp:
     def _lets_in(self, token: str) -> bool:
         wanted = self._account.api_key
         return bool(token) and (wanted is None or secrets.compare_digest(token.encode(), wanted.encode()))
+
+    def _number(self, request: Request) -> Answer:
+        """Whatever number it is: the customer's own."""
+        if not self._lets_in(_bearer(request)):
+            return _refused(BAD_TOKEN)
+        number = str(request.path_params["number"])
+        about = {"id": number, "display_phone_number": DISPLAYED, "verified_name": "Sandbox", "quality_rating": "GREEN"}
+        return Answer(200, msgspec.json.encode({**about, "code_verification_status": "VERIFIED"}), _JSON)
 
     def _is_open(self, who: Who, number: str) -> bool:
         return time.monotonic() - self._written_s.get((who, number), -math.inf) < WINDOW_S
