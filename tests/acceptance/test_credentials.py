@@ -75,7 +75,7 @@ async def test_every_account_of_a_sandbox_can_send_and_nothing_is_sent(system: S
     code, found, said = await doctor(system)
     assert code == 0, said
     kinds = set(await system.sandbox("GET", "/stats"))
-    wanted = {f"account {kind} ({kind}) of {tenant}" for kind in kinds for tenant in ("default", "default (test)")}
+    wanted = {f"account {kind} of {tenant}" for kind in kinds for tenant in ("default", "default (test)")}
     assert wanted <= set(found)
     assert {one["found"] for one in found.values()} == {"can send"}
     code, items, _ = await check(system)
@@ -86,7 +86,7 @@ async def test_every_account_of_a_sandbox_can_send_and_nothing_is_sent(system: S
 async def test_a_key_that_was_revoked_is_found_everywhere_and_shown_nowhere(system: System):
     async with playing(answering(REVOKED)) as peer, account_at(system, peer.origin):
         code, found, said = await doctor(system)
-        mine = found[f"account {NAME} (sendgrid) of default"]
+        mine = found[f"account {NAME} of default"]
         assert code == 1, said
         assert "HTTP 401: authorization required" in mine["found"] and "make another" in mine["advice"]
         assert [one["what"] for one in found.values() if one["advice"]] == [mine["what"]]
@@ -104,7 +104,7 @@ async def test_a_provider_that_does_not_answer_ends_the_doctor_with_3(system: Sy
     async with account_at(system, f"http://127.0.0.1:{free_port()}"):
         code, found, said = await doctor(system)
         assert code == 3, said
-        mine = found[f"account {NAME} (sendgrid) of default"]
+        mine = found[f"account {NAME} of default"]
         assert mine["away"] and "connect_refused" in mine["found"]
         assert [one["what"] for one in found.values() if one["away"]] == [mine["what"]]
 
@@ -128,7 +128,7 @@ async def test_live_accounts_are_a_fault_and_test_accounts_a_warning(system: Sys
     await system.fault(fault)
     ended, found, said = await doctor(system)
     assert ended == code, said
-    live, test = (found[f"account sendgrid (sendgrid) of {tenant}"] for tenant in ("default", "default (test)"))
+    live, test = (found[f"account sendgrid of {tenant}"] for tenant in ("default", "default (test)"))
     assert word in live["found"] and live["advice"]
     assert word in test["found"] and test["warning"] and not test["advice"]
 
@@ -138,7 +138,7 @@ async def test_the_doctor_reaches_no_further_than_senders_do(system: System, mon
         before = len(peer.seen)
         monkeypatch.setenv("TIDINGS_EGRESS_ALLOW", "127.0.0.2/32")
         code, found, said = await doctor(system)
-        mine = found[f"account {NAME} (sendgrid) of default"]
+        mine = found[f"account {NAME} of default"]
         assert code == 1, said
         assert "address_refused" in mine["found"] and "egress_allow" in mine["advice"]
         assert len(peer.seen) == before

@@ -60,4 +60,4 @@ def _finding(catalog: Catalog, account: Account, trouble: Trouble | None) -> Fin
 
 
 def _name(catalog: Catalog, account: Account) -> str:
-    return f"account {account.name} ({account.kind}) of {catalog.tenants[account.tenant].name}"
+    return f"account {account.name} of {catalog.tenants[account.tenant].name}"
