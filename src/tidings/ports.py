@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from tidings.domain.breaker import BreakerState
-from tidings.domain.callback import Callback, Posted, Webhook
+from tidings.domain.callback import Disabled, Held, Notice, Posted, Webhook
 from tidings.domain.catalog import Account, Catalog
 from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Settlement
@@ -282,7 +282,11 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
 class Callbacks(Protocol):
     """What callers' systems are still to be told, shard by shard. Raises ``errors.Unavailable``."""
 
-    async def claim(self, shard: ShardNumber, limits: Mapping[int, int], token: int) -> Sequence[Callback]:
+    async def put(self, shard: ShardNumber, notices: Sequence[Notice]) -> None:
+        """Owes them to their webhooks, each once however often it is put."""
+        ...
+
+    async def claim(self, shard: ShardNumber, limits: Mapping[int, int], token: int) -> Sequence[Held]:
         """Up to ``limits`` due ones of each webhook, the oldest first, held for a while."""
         ...
 
@@ -349,3 +353,9 @@ Reach = Callable[[str], None]
 
 FileStrays = Callable[[int, Sequence[Receipt]], Awaitable[None]]
 """Keeps receipts of an account that name no delivery of ours."""
+    async def untold(self) -> Sequence[Disabled]:
+        """Those of which their tenants' others have not been told."""
+        ...
+
+    async def told(self, disabled: Disabled) -> None: ...
+

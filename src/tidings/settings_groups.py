@@ -112,3 +112,4 @@ class UpSettings(Group, frozen=True):
     restart_first_s: float
     restart_most_s: float
     shards: int
+    retry_after_most_s: float

@@ -24,32 +24,41 @@ HURRIED = {
 
 
 class Receiver:
-    """A caller's system. It believes only what is signed, and answers with ``status``, or not at all while it is 0."""
+    """A caller's system. It believes only what is signed, and answers with ``status`` and ``headers``, or not at all
+    while the status is 0."""
 
     def __init__(self) -> None:
         self.secret = ""
         self.status = 204
-        self.calls = 0
+        self.headers = ""
+        self.called_at_s: list[float] = []
+        self.refused_at_s: list[float] = []
         self.events: dict[str, dict[str, Any]] = {}
         self.times: dict[str, int] = {}
+
+    @property
+    def calls(self) -> int:
+        return len(self.called_at_s)
 
     async def __call__(self, talk: Talk) -> None:
         while True:
             head, _, body = (await talk.request()).decode().partition("\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
             event = standardwebhooks.Webhook(self.secret).verify(body, headers)
-            self.calls += 1
+            self.called_at_s.append(asyncio.get_running_loop().time())
             if self.status == 0:
                 await asyncio.Event().wait()
             if self.status < 300:
                 id_ = headers["webhook-id"]
                 assert self.events.setdefault(id_, event) == event, "one id, one event"
                 self.times[id_] = self.times.get(id_, 0) + 1
-            await talk.say(answer(self.status))
+            await talk.say(answer(self.status, headers=self.headers))
+            if self.status >= 300:
+                self.refused_at_s.append(asyncio.get_running_loop().time())
 
     def told(self, notification: str) -> list[str]:
         """The statuses of a notification's delivery, in the order in which they happened."""
-        mine = [one for one in self.events.values() if one["data"]["notification_id"] == notification]
+        mine = [one for one in self.events.values() if one["data"].get("notification_id") == notification]
         return [one["data"]["status"] for one in sorted(mine, key=lambda one: str(one["timestamp"]))]
 
     async def hears(self, notification: str, timeout_s: float = 30.0) -> None:
@@ -177,6 +186,39 @@ async def test_one_that_is_gone_is_disabled_at_once(calling: System):
             return (await state(calling, "gone"))["disabled_because"] == "gone"
 
         await until(disabled, 20, "it to be disabled")
+
+
+async def test_the_tenants_others_are_told_that_one_was_disabled(calling: System):
+    gone = Receiver()
+    gone.status = 410
+    async with (
+        receiving(calling, "watch", events=["webhook.disabled"]) as watch,
+        receiving(calling, "statuses", events=["delivery.sent"]) as statuses,
+        receiving(calling, "gone", gone),
+    ):
+        await calling.send()
+        await until(lambda: watch.events, 30, "the news that one was disabled")
+        (event,) = watch.events.values()
+        assert event["type"] == "webhook.disabled"
+        assert event["data"] == {"webhook": "gone", "disabled_because": "gone"}
+        assert event["timestamp"] == (await state(calling, "gone"))["disabled_at"]
+        assert {one["type"] for one in statuses.events.values()} <= {"delivery.sent"}
+
+
+async def test_one_that_asks_for_a_pause_is_not_called_meanwhile_and_then_hears_everything(calling: System):
+    busy = Receiver()
+    busy.status, busy.headers = 429, "Retry-After: 6\r\n"
+    async with receiving(calling, "busy", busy):
+        ids = [await calling.send() for _ in range(10)]
+        await until(lambda: busy.refused_at_s, 30, "the first call")
+        for id_ in ids:
+            assert (await calling.becomes(id_, "delivered"))["status"] == "delivered"
+        busy.status = 204
+        for id_ in ids:
+            await busy.hears(id_, 60)
+    after_s = [called - refused for refused in busy.refused_at_s for called in busy.called_at_s]
+    assert not [one for one in after_s if 2.5 < one < 5.5], "but for calls that were under way when it asked"
+    assert max(after_s) >= 5.5
 
 
 async def test_what_a_relay_that_died_had_in_hand_is_told_by_the_next(calling: System):

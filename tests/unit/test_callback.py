@@ -10,15 +10,19 @@ import pytest
 import standardwebhooks
 
 from tidings.domain.callback import (
+    DISABLED,
     EVENTS,
+    NAMES,
     PREFIX,
     SECRET_BYTES,
     Callback,
+    Disabled,
     Signing,
     Webhook,
     event_of,
     headers_of,
     listeners,
+    notices_of,
     secret_of,
     signature,
     wait_s,
@@ -118,6 +122,31 @@ def test_only_enabled_webhooks_listen_and_only_for_what_they_want():
     off = Webhook(2, TenantId(7), "off", "https://example.com", tuple(EVENTS), (), NOW, "gone")
     (one,) = listeners([on, off])
     assert (one.tenant, one.webhook, one.events) == (7, 1, 1 << Mark.sent | 1 << Mark.dead)
+
+
+def test_one_that_listens_for_other_webhooks_alone_listens_to_no_status():
+    (one,) = listeners([Webhook(1, TenantId(7), "watch", "https://example.com", (DISABLED,), ())])
+    assert one.events == 0
+
+
+def watching(id_: int, tenant: int = 7, events: tuple[str, ...] = NAMES, off: datetime | None = None) -> Webhook:
+    return Webhook(id_, TenantId(tenant), f"w{id_}", "https://example.com", events, (), off, off and "gone")
+
+
+def test_that_a_webhook_is_disabled_is_news_for_the_tenants_others_that_want_to_hear_of_it():
+    lost = Disabled(1, TenantId(7), "orders", datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC), "failing")
+    others = [watching(1), watching(2), watching(3, tenant=8), watching(4, events=tuple(EVENTS)), watching(5, off=NOW)]
+    (notice,) = notices_of(lost, others)
+    assert notice.webhook == 2
+    assert json.loads(notice.body) == {
+        "type": "webhook.disabled",
+        "timestamp": "2026-01-02T03:04:05.678Z",
+        "data": {"webhook": "orders", "disabled_because": "failing"},
+    }
+    assert notices_of(lost, others) == [notice], "under the same id, whoever makes it"
+    again = Disabled(1, TenantId(7), "orders", lost.at + timedelta(days=1), "failing")
+    ids = {one.id for disabled in (lost, again) for one in notices_of(disabled, [watching(2), watching(6)])}
+    assert len(ids) == 4, "one for each listener and each time"
 
 
 @pytest.mark.parametrize(("tries", "low_s", "high_s"), [(0, 4.0, 6.0), (1, 240.0, 360.0)])

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from tidings.domain.callback import Posted, Webhook
+from tidings.domain.callback import Disabled, Posted, Webhook
 from tidings.domain.errors import Unavailable
 from tidings.domain.events import StorageAway, WebhookDisabled
 from tidings.domain.ids import TenantId
@@ -71,6 +72,13 @@ class Health:
         done = url == WEBHOOK.url and not self.disabled
         self.disabled += ["gone"] * done
         return done
+
+    async def untold(self) -> list[Disabled]:
+        self._asked()
+        return []
+
+    async def told(self, disabled: Disabled) -> None:
+        self._asked()
 
 
 class World:
@@ -158,3 +166,19 @@ async def test_while_the_control_database_is_away_nobody_is_disabled_and_nothing
     assert set(world.events) == {StorageAway("webhooks")}
     with pytest.raises(Unavailable):
         await world.one.look()
+
+
+async def test_one_that_asks_for_a_pause_has_it_and_is_called_again_afterwards(world: World):
+    await world.one.heard(WEBHOOK, Posted(ok=False, code="http_429", after_s=30.0))
+    world.clock.pass_s(29)
+    assert world.one.rests(WEBHOOK)
+    world.clock.pass_s(1)
+    assert not world.one.rests(WEBHOOK)
+
+
+async def test_a_pause_is_one_webhook_s_at_one_address(world: World):
+    await world.one.heard(WEBHOOK, Posted(ok=False, code="http_503", after_s=30.0))
+    assert not world.one.rests(replace(WEBHOOK, id=8))
+    assert not world.one.rests(replace(WEBHOOK, url="https://new.example.com")), "the new one has not asked for it"
+    await world.one.heard(WEBHOOK, OK)
+    assert world.one.rests(WEBHOOK), "a call that was under way when it was asked for"

@@ -13,16 +13,21 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from xxhash import xxh3_64_intdigest
 
 from tidings.domain.delivery import Mark
-from tidings.domain.ids import DeliveryId, NotificationId, TenantId, UserId
+from tidings.domain.ids import DeliveryId, NotificationId, TenantId, UserId, compose, slot_of
 from tidings.domain.lanes import Channel
 from tidings.domain.retry import JITTER
 
 EVENTS: Final[Mapping[str, Mark]] = MappingProxyType(
     {f"delivery.{mark.name}": mark for mark in Mark if mark is not Mark.pending}
 )
-"""Every event, and the status of a delivery that it tells."""
+"""Every event about a delivery, and the status that it tells."""
+
+DISABLED: Final = "webhook.disabled"
+NAMES: Final = (*EVENTS, DISABLED)
+"""Every event that a webhook may want."""
 
 TEST: Final = "webhook.test"
 PREFIX: Final = "whsec_"
@@ -44,7 +49,7 @@ class Signing(msgspec.Struct, frozen=True):
 
 
 class Webhook(msgspec.Struct, frozen=True):
-    """Where one tenant's events go. ``events`` are names of ``EVENTS``; ``signing`` has the newest secret first. A
+    """Where one tenant's events go. ``events`` are some of ``NAMES``; ``signing`` has the newest secret first. A
     disabled one says why: ``failing``, ``gone`` or ``by_request``."""
 
     id: int
@@ -72,7 +77,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Listener(msgspec.Struct, frozen=True, gc=False):
-    """What a shard has to know of a webhook: the bit of each status that it wants to hear of."""
+    """What a shard has to know of a webhook: the bit of each status that it wants to hear of; it may be none."""
 
     tenant: TenantId
     webhook: int
@@ -82,7 +87,9 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
 def listeners(webhooks: Iterable[Webhook]) -> Sequence[Listener]:
     """Those that are enabled."""
     return [
-        Listener(one.tenant, one.id, sum(1 << EVENTS[name] for name in one.events)) for one in webhooks if one.enabled
+        Listener(one.tenant, one.id, sum(1 << EVENTS[name] for name in one.events if name in EVENTS))
+        for one in webhooks
+        if one.enabled
     ]
 
 
@@ -104,6 +111,36 @@ class Callback(msgspec.Struct, frozen=True, gc=False):
     category: int | None = None
     reference: str | None = None
     metadata: Mapping[str, str] | None = None
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """One event for one webhook that is about no delivery: ``body`` is told as it is. Held like a callback."""
+
+    id: UUID
+    webhook: int
+    body: bytes
+    token: int = 0
+    tries: int = 0
+
+
+Held = Callback | Notice
+
+
+class Disabled(msgspec.Struct, frozen=True):
+    """A webhook that is no longer called, since when and why."""
+
+    webhook: int
+    tenant: TenantId
+    name: str
+    at: datetime
+    because: str
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """What callers' systems are still to be told: how much of it, and for how long the oldest of it has been due."""
+
+    waiting: int
+    oldest_due_s: float
 
 
 class _Data(msgspec.Struct, frozen=True):
@@ -145,6 +182,24 @@ def test_event(webhook: str, at: datetime) -> bytes:
     return msgspec.json.encode(_Event(TEST, _stamp(at), {"webhook": webhook}))
 
 
+def notices_of(disabled: Disabled, webhooks: Iterable[Webhook]) -> Sequence[Notice]:
+    """For those of the tenant's others that want to hear of it. Their ids are the same whoever makes them."""
+    body = msgspec.json.encode(
+        _Event(DISABLED, _stamp(disabled.at), {"webhook": disabled.name, "disabled_because": disabled.because})
+    )
+    return [
+        Notice(_notice_id(disabled, one.id), one.id, body)
+        for one in webhooks
+        if one.tenant == disabled.tenant and one.id != disabled.webhook and one.enabled and DISABLED in one.events
+    ]
+
+
+def _notice_id(disabled: Disabled, listener: int) -> UUID:
+    slot = slot_of(disabled.tenant, UserId(disabled.name))
+    whose = xxh3_64_intdigest(f"{disabled.webhook}\0{listener}".encode())
+    return compose(slot, int(disabled.at.timestamp() * 1000), whose)
+
+
 def headers_of(id_: str, at: datetime, body: bytes, signing: Iterable[Signing]) -> Mapping[str, str]:
     """Signed with every secret that counts at that instant, the newest first."""
     unix_s = int(at.timestamp())
@@ -169,11 +224,12 @@ def secret_of(random: bytes) -> str:
 
 class Posted(msgspec.Struct, frozen=True, gc=False):
     """What became of one call: ``code`` is ``http_`` and the status, or why there is none. ``gone``: the receiver
-    wants no more of them, ever."""
+    wants no more of them, ever; ``after_s``: none before that."""
 
     ok: bool
     code: str
     gone: bool = False
+    after_s: float = 0.0
 
 
 def wait_s(tries: int, schedule_s: Sequence[float], luck: float) -> float | None:

@@ -255,3 +255,12 @@ class PartRestarted(Event, frozen=True, gc=False):
     part: str
     code: int
     wait_s: float
+class CallbacksCounted(Event, frozen=True, gc=False):
+    """What a shard still has to tell callers' systems: how much (counted up to a hundred thousand), and for how long
+    the oldest of it has been due."""
+
+    shard: int
+    waiting: int
+    oldest_due_s: float
+
+

@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from tidings.domain.callback import Callback, Posted, Webhook, event_of, wait_s
+from tidings.domain.callback import Disabled, Held, Notice, Posted, Webhook, event_of, notices_of, wait_s
 from tidings.domain.events import CallbacksDropped, CallbacksPosted
-from tidings.domain.ids import ShardNumber
+from tidings.domain.ids import ShardNumber, slot_in
 from tidings.pipeline.gather import Gather
 from tidings.pipeline.receivers import Receivers
 from tidings.ports import Callbacks, Catalogs, Clock, Emit, Finished, Listen, Post, Reach
@@ -62,7 +62,7 @@ class TellCallers:
         """Starts what is due and finds a place."""
         await self._keep_up(shard)
         webhooks = self.catalogs().webhooks
-        free = {one.id: n for one in webhooks.values() if one.enabled and (n := self._places(shard, one.id)) > 0}
+        free = {one.id: n for one in webhooks.values() if one.enabled and (n := self._places(shard, one)) > 0}
         held = await self.callbacks.claim(shard, free, self.new_token()) if free else ()
         self.reach("after_callback_claim")
         for one in held:
@@ -75,6 +75,14 @@ class TellCallers:
             await asyncio.wait_for(freed.wait(), self.limits.poll_s)
             await asyncio.sleep(_APART_S)
         freed.clear()
+
+    async def look(self) -> None:
+        """Learns how receivers are, and sees to it that the tenants of those that were disabled hear of it. One who
+        dies in between leaves it to the next. Raises ``errors.Unavailable``."""
+        await self.receivers.look()
+        for one in await self.receivers.health.untold():
+            await self._announce(one)
+            await self.receivers.health.told(one)
 
     async def drain(self) -> None:
         """Returns when the calls under way have ended and that is stored."""
@@ -97,18 +105,25 @@ class TellCallers:
             self.emit(CallbacksDropped(dropped, "no_receiver"))
         self._kept_up[shard] = (catalog.version, now_s + _KEEP_UP_S)
 
-    def _places(self, shard: ShardNumber, webhook: int) -> int:
-        """One that fails is asked one at a time, so that it costs little while it is away."""
-        places = 1 if webhook in self.receivers.failing else self.limits.places
-        return places - self._under_way[shard, webhook]
+    async def _announce(self, disabled: Disabled) -> None:
+        catalog = self.catalogs()
+        if notices := notices_of(disabled, catalog.webhooks.values()):
+            await self.callbacks.put(catalog.shard(slot_in(notices[0].id)), notices)
 
-    def _start(self, shard: ShardNumber, held: Callback, webhook: Webhook) -> None:
+    def _places(self, shard: ShardNumber, webhook: Webhook) -> int:
+        """One that fails is asked one at a time, so that it costs little while it is away."""
+        if self.receivers.rests(webhook):
+            return 0
+        places = 1 if webhook.id in self.receivers.failing else self.limits.places
+        return places - self._under_way[shard, webhook.id]
+
+    def _start(self, shard: ShardNumber, held: Held, webhook: Webhook) -> None:
         self._under_way[shard, webhook.id] += 1
         task = asyncio.get_running_loop().create_task(self._tell(shard, held, webhook))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _tell(self, shard: ShardNumber, held: Callback, webhook: Webhook) -> None:
+    async def _tell(self, shard: ShardNumber, held: Held, webhook: Webhook) -> None:
         try:
             posted = await self._posted(held, webhook)
         finally:
@@ -116,20 +131,30 @@ class TellCallers:
             self._freed[shard].set()
         self.reach("after_callback_post")
         self.emit(CallbacksPosted({"told" if posted.ok else posted.code: 1}))
-        after_s = None if posted.ok else wait_s(held.tries, self.limits.schedule_s, self.luck())
-        if after_s is None and not posted.ok:
-            self.emit(CallbacksDropped(1, "tries_used"))
-        self._finish(shard, Finished(held.id, held.token, after_s))
+        self._finish(shard, Finished(held.id, held.token, self._again_s(held, posted)))
         await self.receivers.heard(webhook, posted)
 
-    async def _posted(self, held: Callback, webhook: Webhook) -> Posted:
-        category = self.catalogs().categories_by_id.get(held.category or 0)
-        body = event_of(held, category.name if category else None)
+    def _again_s(self, held: Held, posted: Posted) -> float | None:
+        if posted.ok:
+            return None
+        after_s = wait_s(held.tries, self.limits.schedule_s, self.luck())
+        if after_s is None:
+            self.emit(CallbacksDropped(1, "tries_used"))
+            return None
+        return max(after_s, posted.after_s)
+
+    async def _posted(self, held: Held, webhook: Webhook) -> Posted:
         try:
-            return await self.post(webhook, str(held.id), body, self.clock.now())
+            return await self.post(webhook, str(held.id), self._body(held), self.clock.now())
         except Exception as fault:  # the top of a call: the callback is tried again like any other
             self.emit(self.failure("callback", fault))
             return Posted(ok=False, code=ADAPTER_FAULT)
+
+    def _body(self, held: Held) -> bytes:
+        if isinstance(held, Notice):
+            return held.body
+        category = self.catalogs().categories_by_id.get(held.category or 0)
+        return event_of(held, category.name if category else None)
 
     def _finish(self, shard: ShardNumber, row: Finished) -> None:
         """With the next commit; nobody waits. One that cannot be stored leaves holds that run out: told once more."""

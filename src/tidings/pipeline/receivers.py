@@ -13,7 +13,8 @@ from tidings.ports import Clock, Emit, Failing, WebhookHealth
 @dataclass
 class Receivers:
     """What all processes know of their health. One that has failed for ``disable_after_s`` and fails again is disabled,
-    and so is one that says that it is gone. Without the control database nothing is learnt, and nobody is disabled."""
+    and so is one that says that it is gone. Without the control database nothing is learnt, and nobody is disabled. One
+    that asks for a pause has it, from this process; its address is what counts, so that another one begins anew."""
 
     health: WebhookHealth
     clock: Clock
@@ -21,6 +22,7 @@ class Receivers:
     disable_after_s: float
     failing: Mapping[int, Failing] = field(default_factory=dict, init=False)
     _succeeded_at: dict[int, datetime] = field(default_factory=dict, init=False)
+    _rests_until_s: dict[tuple[int, str], float] = field(default_factory=dict, init=False)
 
     async def look(self) -> None:
         """Learns what others have found, and corrects them where they are behind. Raises ``errors.Unavailable``."""
@@ -31,8 +33,15 @@ class Receivers:
         for id_ in behind:
             await self.health.recovered(id_)
 
+    def rests(self, webhook: Webhook) -> bool:
+        """Whether it asked not to be called now."""
+        until_s = self._rests_until_s.get((webhook.id, webhook.url))
+        return until_s is not None and self.clock.boottime_s() < until_s
+
     async def heard(self, webhook: Webhook, posted: Posted) -> None:
         """One call more."""
+        if posted.after_s:
+            self._rests_until_s[webhook.id, webhook.url] = self.clock.boottime_s() + posted.after_s
         try:
             if posted.ok:
                 await self._succeeded(webhook)

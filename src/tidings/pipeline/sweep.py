@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tidings.domain.callback import Owed
 from tidings.domain.doubt import Standing
-from tidings.domain.events import DoubtsCounted, SweepDone
+from tidings.domain.events import CallbacksCounted, DoubtsCounted, SweepDone
 from tidings.domain.ids import ShardNumber
 from tidings.ports import Catalogs, Clock, Emit
 
@@ -16,6 +17,7 @@ EmptyKeys = Callable[[ShardNumber, int], Awaitable[int]]
 MakePartitions = Callable[[ShardNumber, int], Awaitable[int]]
 Spread = Callable[[ShardNumber, int], Awaitable[int]]
 InDoubt = Callable[[ShardNumber], Awaitable[Sequence[Standing]]]
+Owing = Callable[[ShardNumber], Awaitable[Owed]]
 
 _SUPPRESSIONS_TOGETHER: Final = 1_000
 _GONE: Final = "gone"
@@ -25,12 +27,14 @@ _GONE: Final = "gone"
 @dataclass
 class Sweep:
     """Removes expired keys ``keys_batch`` at a time, keeps partitions ``ahead_days`` ahead, tells the other shards what
-    this one has learnt of addresses, and counts every ``figures_s`` what is in doubt."""
+    this one has learnt of addresses, and counts every ``figures_s`` what is in doubt and what callers are still to be
+    told."""
 
     empty_keys: EmptyKeys
     make_partitions: MakePartitions
     spread: Spread
     in_doubt: InDoubt
+    owed: Owing
     catalogs: Catalogs
     clock: Clock
     emit: Emit
@@ -50,6 +54,8 @@ class Sweep:
         if now_s >= self._figures_s.get(shard, 0.0):
             self._figures_s[shard] = now_s + self.figures_s
             self._tell(shard, await self.in_doubt(shard))
+            owed = await self.owed(shard)
+            self.emit(CallbacksCounted(shard, owed.waiting, owed.oldest_due_s))
         removed = await self.empty_keys(shard, self.keys_batch)
         if removed:
             self.emit(SweepDone("keys", removed, self.clock.boottime_s() - now_s))

@@ -3,7 +3,8 @@ follows no redirect, uses no proxy, and opens no connection that ``Reach`` does 
 
 import ssl
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,14 +17,17 @@ from tidings.providers.wire_reach import Reach
 _ANSWER_BYTES: Final = 65_536
 _IDLE_S: Final = 20.0
 _GONE: Final = 410
+_NOT_NOW: Final = (429, 503)
 
 
 class PostLimits(msgspec.Struct, frozen=True):
-    """Of one webhook: calls at once, and seconds for one of them, its connection alone included."""
+    """Of one webhook: calls at once, seconds for one of them and for its connection alone, and the longest pause that
+    it may ask for."""
 
     connections: int
     timeout_s: float
     connect_s: float
+    pause_most_s: float
 
 
 class CallbackPost:
@@ -33,6 +37,7 @@ class CallbackPost:
     def __init__(self, reach: Reach, limits: PostLimits, tls: ssl.SSLContext | None = None) -> None:
         self._reach = reach
         self._tls = tls or ssl.create_default_context()
+        self._pause_most_s = limits.pause_most_s
         self._limits = Limits(
             connections=limits.connections,
             wait_s=limits.timeout_s,
@@ -56,7 +61,8 @@ class CallbackPost:
         said = await wire.call(head, body, _whenever)
         if not isinstance(said, Answer):
             return Posted(ok=False, code=said.code)
-        return Posted(ok=said.status // 100 == 2, code=f"http_{said.status}", gone=said.status == _GONE)
+        after_s = min(asked_s(said, now), self._pause_most_s) if said.status in _NOT_NOW else 0.0
+        return Posted(said.status // 100 == 2, f"http_{said.status}", said.status == _GONE, after_s)
 
     def keep(self, webhooks: Iterable[int]) -> None:
         """Forgets all others."""
@@ -75,6 +81,18 @@ class CallbackPost:
         wire = Wire(origin, limits=self._limits, tls=self._tls, reach=self._reach)
         self._wires[id_] = (origin, wire)
         return wire
+
+
+def asked_s(answer: Answer, now: datetime) -> float:
+    """``Retry-After``, a number of seconds or a date; 0 when it is absent, over or a riddle."""
+    words = (answer.header(b"retry-after") or b"").decode("latin-1").strip()
+    if words.isascii() and words.isdigit():
+        return float(words)
+    try:
+        at = parsedate_to_datetime(words)
+        return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _whenever() -> bool:

@@ -58,7 +58,7 @@ class Relay:
 
     async def _look(self) -> None:
         while True:
-            await self._tried("webhooks", self.callers.receivers.look)
+            await self._tried("webhooks", self.callers.look)
             await asyncio.sleep(_LOOK_S)
 
     async def _sweep(self, shard: ShardNumber) -> None:

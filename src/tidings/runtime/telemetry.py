@@ -52,14 +52,14 @@ class Observes(msgspec.Struct, frozen=True):
 
 
 class Shows(msgspec.Struct, frozen=True):
-    """A gauge: the figures of ``field``, a mapping from the values of ``labels``, as ``whose`` last knew them. What it
+    """A gauge: the figure of ``field`` as ``whose`` last knew it, or with ``labels`` a mapping from their values. What it
     no longer names is no longer shown."""
 
     metric: str
     text: str
     field: str
     whose: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 Meters = Adds | Observes | Shows
@@ -181,6 +181,11 @@ class Telemetry:
 
     def __init__(self, role: str, level: str = "info", stream: TextIO | None = None) -> None:
         self._registry = CollectorRegistry()
+    events.CallbacksCounted: _row(
+        "debug",
+        Shows("tidings_callbacks_waiting", "Callbacks still to be told, up to 100,000", "waiting", "shard"),
+        Shows("tidings_callbacks_oldest_due_seconds", "Since the oldest callback was due", "oldest_due_s", "shard"),
+    ),
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._log = _logger(stream or sys.stderr, _LEVELS[level]).bind(process=role)
@@ -259,11 +264,12 @@ def _showing(gauge: Gauge, meter: Shows) -> Meter:
     shown = defaultdict[str, set[tuple[str, ...]]](set)
 
     def show(event: Any) -> None:
-        whose, figures = str(getattr(event, meter.whose)), getattr(event, meter.field)
+        whose, figure = str(getattr(event, meter.whose)), getattr(event, meter.field)
+        figures = figure if meter.labels else {(): figure}
         for gone in shown[whose] - figures.keys():
             gauge.remove(whose, *gone)
-        for key, figure in figures.items():
-            gauge.labels(whose, *key).set(figure)
+        for key, one in figures.items():
+            gauge.labels(whose, *key).set(one)
         shown[whose] = set(figures)
 
     return show

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from tidings.domain import ids
-from tidings.domain.callback import Callback, listeners
+from tidings.domain.callback import Callback, Held, Notice, Owed, listeners
 from tidings.domain.catalog import Catalog
 from tidings.domain.delivery import Mark
 from tidings.domain.ids import ShardNumber
@@ -19,6 +19,8 @@ from tidings.domain.lanes import Channel
 from tidings.ports import Finished
 from tidings.storage.shards import Shards
 from tidings.storage.sql import load_statements
+
+MOST_COUNTED: Final = 100_000
 
 
 class _Carried(msgspec.Struct, frozen=True):
@@ -40,15 +42,19 @@ class CallbackStore:
         self._lease_s = lease_s
         self._sql: Mapping[str, str] = load_statements("callbacks")
 
-    async def claim(self, shard: ShardNumber, limits: Mapping[int, int], token: int) -> Sequence[Callback]:
+    async def put(self, shard: ShardNumber, notices: Sequence[Notice]) -> None:
+        columns = [one.id for one in notices], [one.webhook for one in notices], [one.body for one in notices]
+        await self._by_id.fetch(shard, self._sql["put"], *columns)
+
+    async def claim(self, shard: ShardNumber, limits: Mapping[int, int], token: int) -> Sequence[Held]:
         async with self._by_id.connection(shard) as connection:
             held = await connection.fetch(self._sql["claim"], list(limits), list(limits.values()), self._lease_s, token)
             if not held:
                 return []
-            about = list({row["delivery_id"] for row in held})
-            known = await connection.fetch(self._sql["load"], about, *ids.bounds(about))
+            about = list({row["delivery_id"] for row in held if row["body"] is None})
+            known = await connection.fetch(self._sql["load"], about, *ids.bounds(about)) if about else ()
         facts = {row["id"]: row for row in known}
-        return [_callback(row, facts.get(row["delivery_id"])) for row in sorted(held, key=_age)]
+        return [_held(row, facts) for row in sorted(held, key=_age)]
 
     async def finish(self, shard: ShardNumber, rows: Sequence[Finished]) -> None:
         ordered = sorted(rows, key=lambda row: row.id)
@@ -58,6 +64,11 @@ class CallbackStore:
     async def drop(self, shard: ShardNumber, most: int) -> int:
         async with self._plain.connection(shard) as connection:
             return int((await connection.execute(self._sql["drop"], most)).split()[-1])
+
+    async def owed(self, shard: ShardNumber) -> Owed:
+        """Counted up to MOST_COUNTED."""
+        (row,) = await self._plain.fetch(shard, self._sql["owed"], MOST_COUNTED)
+        return Owed(row["waiting"], row["oldest_due_s"])
 
 
 class ListenerStore:
@@ -82,7 +93,9 @@ def _age(row: asyncpg.Record) -> tuple[datetime, UUID]:
     return row["at"], row["id"]
 
 
-def _callback(row: asyncpg.Record, fact: asyncpg.Record | None) -> Callback:
+def _held(row: asyncpg.Record, facts: Mapping[UUID, asyncpg.Record]) -> Held:
+    if row["body"] is not None:
+        return Notice(row["id"], row["webhook"], row["body"], row["token"], row["tries"])
     held = Callback(
         id=row["id"],
         webhook=row["webhook"],
@@ -93,6 +106,7 @@ def _callback(row: asyncpg.Record, fact: asyncpg.Record | None) -> Callback:
         reason=row["reason"],
         at=row["at"],
     )
+    fact = facts.get(held.delivery)
     return held if fact is None else _with_facts(held, fact)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from tidings.domain.callback import SECRET_BYTES, Signing, Wanted, Webhook, secret_of
+from tidings.domain.callback import SECRET_BYTES, Disabled, Signing, Wanted, Webhook, secret_of
 from tidings.domain.errors import Invalid, Unavailable
 from tidings.domain.ids import TenantId
 from tidings.ports import Failing
@@ -61,6 +61,15 @@ class Webhooks:
 
     async def disable_gone(self, webhook: int, url: str) -> bool:
         return bool(await self._fetch("disable_gone", webhook, url))
+
+    async def untold(self) -> Sequence[Disabled]:
+        return [
+            Disabled(row["id"], row["tenant"], row["name"], row["disabled_at"], row["disabled_because"])
+            for row in await self._fetch("untold")
+        ]
+
+    async def told(self, disabled: Disabled) -> None:
+        await self._fetch("told", disabled.webhook, disabled.at)
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         async with self._connection() as connection:

@@ -1,4 +1,4 @@
-"""Where a tenant's events go: its own systems, told of every change of a delivery's status."""
+"""Where a tenant's events go: its own systems, told of every change of a delivery's status, and of each other."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -7,7 +7,7 @@ from uuid import uuid4
 from fastapi import APIRouter
 from pydantic import Field
 
-from tidings.domain.callback import EVENTS, Wanted, Webhook, test_event
+from tidings.domain.callback import NAMES, Wanted, Webhook, test_event
 from tidings.domain.errors import Invalid, NotFound
 from tidings.domain.ids import TenantId
 from tidings.ports import Failing
@@ -119,9 +119,9 @@ class Webhooks:
 
 def _events(names: list[str] | None) -> tuple[str, ...]:
     for n, name in enumerate(names or ()):
-        if name not in EVENTS:
-            raise Invalid(f"there are {', '.join(EVENTS)}", pointer=f"/events/{n}", code="unknown_event")
-    return tuple(dict.fromkeys(names)) if names is not None else tuple(EVENTS)
+        if name not in NAMES:
+            raise Invalid(f"there are {', '.join(NAMES)}", pointer=f"/events/{n}", code="unknown_event")
+    return tuple(dict.fromkeys(names)) if names is not None else NAMES
 
 
 def _shown(webhook: Webhook, failing: Failing | None) -> WebhookAnswer:

@@ -191,7 +191,8 @@ def renderer_of(core: Core) -> ChildRenderer:
 def post_of(core: Core) -> CallbackPost:
     """The way to callers' systems."""
     settings = core.settings
-    limits = PostLimits(settings.webhooks.concurrency, settings.webhooks.timeout_s, settings.worker.connect_timeout_s)
+    webhooks, connect_s = settings.webhooks, settings.worker.connect_timeout_s
+    limits = PostLimits(webhooks.concurrency, webhooks.timeout_s, connect_s, webhooks.retry_after_most_s)
     post = CallbackPost(WayOut(egress_of(settings)), limits)
     core.stack.callback(post.close)
     return post

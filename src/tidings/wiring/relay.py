@@ -48,11 +48,13 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
     keys = AcceptStore(plain, settings.retention.idempotency_s, settings.retention.deduplication_s)
     sweep = Sweep(
         empty_keys=keys.empty_keys,
+    callbacks = CallbackStore(quick, plain, 2 * settings.webhooks.timeout_s + _LEASE_MORE_S)
         make_partitions=partial(make_partitions, plain),
         spread=SuppressionStore(plain).spread,
         in_doubt=DoubtFigures(quick).standing,
         catalogs=core.catalog,
         clock=core.clock,
+        owed=callbacks.owed,
         emit=core.emit,
         keys_batch=settings.relay.keys_empty_batch,
         ahead_days=settings.relay.partitions_ahead_days,
@@ -61,7 +63,8 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
     relay = Relay(
         doubt=doubt,
         sweep=sweep,
-        callers=_callers_of(core, quick, plain),
+        lookout=Lookout(Figures(quick).lanes, core.roll, quick.numbers, core.emit),
+        callers=_callers_of(core, callbacks, plain),
         hints=core.hints,
         shards=quick.numbers,
         emit=core.emit,
@@ -70,11 +73,11 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
     return relay, quick
 
 
-def _callers_of(core: Core, by_id: Shards, plain: Shards) -> TellCallers:
+def _callers_of(core: Core, callbacks: CallbackStore, plain: Shards) -> TellCallers:
     settings = core.settings.webhooks
     places = ceil(settings.concurrency / max(1, len(plain.numbers)))
     return TellCallers(
-        callbacks=CallbackStore(by_id, plain, 2 * settings.timeout_s + _LEASE_MORE_S),
+        callbacks=callbacks,
         listen=ListenerStore(plain).listen,
         receivers=Receivers(core.webhooks, core.clock, core.emit, settings.disable_after_s),
         post=post_of(core),

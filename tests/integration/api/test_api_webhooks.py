@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import standardwebhooks
+from msgspec.structs import replace
 
 from tests.integration.api.rig import Api
 from tests.wire_peer import Talk, answer, playing
-from tidings.domain.callback import EVENTS, PREFIX
+from tidings.domain.callback import NAMES, PREFIX, Disabled
 
 URL = "https://hooks.example.com/tidings?shop=1"
 
@@ -26,7 +27,7 @@ async def get(api: Api, name: str, key: str = ""):
 async def test_a_secret_is_shown_when_it_is_made_and_never_again(api: Api):
     made = await put(api, "secret")
     assert made["secret"].startswith(PREFIX) and len(made["secret"]) > 40
-    assert (made["enabled"], made["events"]) == (True, list(EVENTS))
+    assert (made["enabled"], made["events"]) == (True, list(NAMES))
     changed = await put(api, "secret", events=["delivery.dead"])
     assert (changed["secret"], changed["events"]) == (None, ["delivery.dead"])
     assert (await get(api, "secret")).body["secret"] is None
@@ -194,3 +195,26 @@ async def test_secrets_never_show_themselves(api: Api):
     (known,) = [one for one in api.edge.catalogs().webhooks.values() if one.name == "quiet"]
     assert known.signing[0].secret == made["secret"]
     assert made["secret"] not in repr(known) and made["secret"] not in json.dumps(repr(api.edge.catalogs().webhooks))
+
+
+async def untold(api: Api) -> list[Disabled]:
+    return [one for one in await api.edge.webhooks.untold() if one.name == "watched"]
+
+
+async def test_that_one_was_disabled_is_untold_until_somebody_says_so(api: Api):
+    await put(api, "watched")
+    row = await stored(api, "watched")
+    await api.edge.webhooks.failed(row["id"], "http_500")
+    assert await api.edge.webhooks.disable_failing(row["id"], 0.0)
+    (one,) = await untold(api)
+    at = (await stored(api, "watched"))["disabled_at"]
+    assert one == Disabled(row["id"], row["tenant"], "watched", at, "failing")
+    await api.edge.webhooks.told(replace(one, at=at - timedelta(seconds=1)))
+    assert await untold(api) == [one], "what was told is another time that it was disabled"
+    await api.edge.webhooks.told(one)
+    assert await untold(api) == []
+    await put(api, "watched")
+    assert await api.edge.webhooks.disable_gone(row["id"], URL)
+    assert [one.because for one in await untold(api)] == ["gone"]
+    await put(api, "watched", enabled=False)
+    assert await untold(api) == [], "whoever puts it knows"

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from tests.integration.shards import TwoShards
 from tests.integration.storage.test_dispatches import Bench
-from tidings.domain.callback import EVENTS, Webhook
+from tidings.domain.callback import EVENTS, Notice, Owed, Webhook
 from tidings.domain.delivery import Mark
 from tidings.domain.dispatch import Again, Bury, Doubt, Finish
-from tidings.domain.ids import reference, slot_in
+from tidings.domain.ids import Slot, compose, reference, slot_in
 from tidings.domain.outcome import Receipt, Sent, TryNext, Unsure
 from tidings.ports import Finished
 from tidings.storage.callbacks import CallbackStore, ListenerStore
@@ -240,3 +240,37 @@ async def test_who_listens_is_replaced_as_a_whole(told: Told):
     assert [tuple(row) for row in rows] == [(told.two.tenant, OURS, 1 << Mark.dead)] * 2, "one in each shard"
     await told.listen()
     assert await told.two.rows("SELECT 1 FROM listener") == []
+
+
+def notice(n: int, webhook: int = OURS) -> Notice:
+    return Notice(compose(Slot(0), 1_700_000_000_000, n), webhook, b'{"type":"webhook.disabled"}')
+
+
+async def test_what_is_about_no_delivery_is_owed_once_however_often_it_is_put_and_told_as_it_is(told: Told):
+    await told.listen(OURS, events=0)
+    for _ in range(2):
+        await told.callbacks.put(told.shard, [notice(1), notice(2)])
+    assert await told.callbacks.drop(told.shard, 10) == 0, "somebody listens, if to no status"
+    held = await told.callbacks.claim(told.shard, {OURS: 5}, 3)
+    assert held == [replace(notice(n), token=3) for n in (1, 2)]
+    await told.callbacks.finish(told.shard, [Finished(held[0].id, 3), Finished(held[1].id, 3, 0.0)])
+    assert await told.callbacks.claim(told.shard, {OURS: 5}, 4) == [replace(notice(2), token=4, tries=1)]
+
+
+async def test_both_kinds_are_claimed_together(told: Told):
+    await one_owed(told)
+    await told.two.rows("UPDATE callback SET due_at = now()")
+    await told.callbacks.put(told.shard, [notice(1)])
+    held = await told.callbacks.claim(told.shard, {OURS: 5}, 4)
+    assert sorted(type(one).__name__ for one in held) == ["Callback", "Notice"]
+
+
+async def test_what_is_owed_is_counted_and_the_oldest_that_is_due_has_its_age(told: Told):
+    await told.listen(OURS, THEIRS)
+    assert await told.callbacks.owed(told.shard) == Owed(0, 0.0)
+    await told.callbacks.put(told.shard, [notice(1), notice(2), notice(3, THEIRS)])
+    await told.two.rows("UPDATE callback SET due_at = now() + interval '1 hour'")
+    assert await told.callbacks.owed(told.shard) == Owed(3, 0.0), "none of it is due"
+    await told.two.rows("UPDATE callback SET due_at = now() - interval '1 minute' WHERE webhook = $1", THEIRS)
+    owed = await told.callbacks.owed(told.shard)
+    assert owed.waiting == 3 and 60 <= owed.oldest_due_s < 120

@@ -6,9 +6,10 @@ from uuid import uuid4
 import pytest_asyncio
 
 from tests.integration.storage.test_accepting import accept, asked
+from tidings.domain.callback import Owed
 from tidings.domain.dispatch import Doubt
 from tidings.domain.doubt import Standing
-from tidings.domain.events import DoubtsCounted
+from tidings.domain.events import CallbacksCounted, DoubtsCounted
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel, Class, lane_of
 from tidings.domain.outcome import Unsure
@@ -69,10 +70,16 @@ async def test_the_sweep_tells_them_by_kind_of_provider_and_not_every_time(two):
     async def nothing(*_):
         return 0
 
-    sweep = Sweep(nothing, nothing, nothing, in_doubt, lambda: two.catalog, SystemClock(), told.append, 1, 1, 60.0)
+    async def owed(shard):
+        return Owed(3, 1.5)
+
+    sweep = Sweep(
+        nothing, nothing, nothing, in_doubt, owed, lambda: two.catalog, SystemClock(), told.append, 1, 1, 60.0
+    )
     for _ in range(3):
         await sweep.round(0)
     assert asked_for == [0]
+    assert [one for one in told if isinstance(one, CallbacksCounted)] == [CallbacksCounted(0, 3, 1.5)]
     assert [one for one in told if isinstance(one, DoubtsCounted)] == [
         DoubtsCounted(
             0,

@@ -16,7 +16,13 @@ WITH c AS MATERIALIZED (
 )
 UPDATE callback b SET due_at = now() + $3::float8 * interval '1 second', token = $4::bigint
 FROM c WHERE b.id = c.id
-RETURNING b.id, b.webhook, b.token, b.tries, b.delivery_id, b.status, b.reason, b.at;
+RETURNING b.id, b.webhook, b.token, b.tries, b.delivery_id, b.status, b.reason, b.at, b.body;
+
+-- name: put
+-- What is about no delivery.
+INSERT INTO callback (id, webhook, body)
+SELECT * FROM unnest($1::uuid[], $2::int[], $3::bytea[])
+ON CONFLICT (id) DO NOTHING;
 
 -- name: load
 SELECT v.id, v.notification_id, v.channel, n.user_id, n.category, n.reference, n.payload
@@ -34,6 +40,16 @@ told AS (
 )
 UPDATE callback b SET due_at = now() + r.after_s * interval '1 second', token = 0, tries = b.tries + 1
 FROM r WHERE r.after_s IS NOT NULL AND b.id = r.id AND b.token = r.token;
+
+-- name: owed
+-- Counted no further than $1, so that a receiver that is away for days makes it no dearer; the oldest due one is the head
+-- of the index for each webhook.
+SELECT (SELECT count(*) FROM (SELECT FROM callback LIMIT $1) counted) AS waiting,
+       coalesce(greatest(extract(epoch FROM now() - (
+           SELECT min(first.due_at) FROM listener l CROSS JOIN LATERAL (
+               SELECT due_at FROM callback WHERE webhook = l.webhook ORDER BY due_at LIMIT 1
+           ) first
+       )), 0), 0)::float8 AS oldest_due_s;
 
 -- name: drop
 -- What nobody will be told, because nobody listens any more.

@@ -15,7 +15,8 @@ WITH put AS (
     ON CONFLICT (tenant, name) DO UPDATE SET
         url = excluded.url, events = excluded.events, secrets = excluded.secrets,
         disabled_at = CASE WHEN $6 THEN NULL ELSE coalesce(w.disabled_at, now()) END,
-        disabled_because = CASE WHEN $6 THEN NULL ELSE coalesce(w.disabled_because, 'by_request') END
+        disabled_because = CASE WHEN $6 THEN NULL ELSE coalesce(w.disabled_because, 'by_request') END,
+        untold = false
     RETURNING id
 )
 DELETE FROM failing_webhook f USING put WHERE f.webhook = put.id;
@@ -35,13 +36,20 @@ ON CONFLICT (webhook) DO UPDATE SET code = excluded.code WHERE f.code <> exclude
 DELETE FROM failing_webhook WHERE webhook = $1;
 
 -- name: disable_failing
-UPDATE webhook w SET disabled_at = now(), disabled_because = 'failing'
+UPDATE webhook w SET disabled_at = now(), disabled_because = 'failing', untold = true
 FROM failing_webhook f
 WHERE w.id = $1 AND w.disabled_at IS NULL AND f.webhook = w.id AND f.since <= now() - $2::float8 * interval '1 second'
 RETURNING w.id;
 
 -- name: disable_gone
 -- Only while it is still the address that said so.
-UPDATE webhook SET disabled_at = now(), disabled_because = 'gone'
+UPDATE webhook SET disabled_at = now(), disabled_because = 'gone', untold = true
 WHERE id = $1 AND url = $2 AND disabled_at IS NULL
 RETURNING id;
+
+-- name: untold
+SELECT id, tenant, name, disabled_at, disabled_because FROM webhook WHERE untold;
+
+-- name: told
+-- Unless it was enabled and disabled once more meanwhile.
+UPDATE webhook SET untold = false WHERE id = $1 AND disabled_at = $2;
