@@ -112,10 +112,12 @@ class DispatchStore:
         await self._quick.fetch(shard, self._sql["give_back"], ids_, tokens)
 
     async def cancel(self, shard: ShardNumber, id_: NotificationId, tenant: TenantId) -> Sequence[DeliveryId]:
-        """What had not left, and now never will. Asked until nothing is left: a push that was fanned out meanwhile has
-        siblings that the first statement could not see."""
-        cancelled = list[DeliveryId]()
-        while rows := await self._durable.fetch(shard, self._sql["cancel"], id_, tenant, *ids.siblings(id_)):
+        """What had not left, and now never will. Asked twice at least, and until nothing is left: a push that was
+        fanned out meanwhile has siblings that the first statement could not see, even where that came too late for the
+        push itself."""
+        asked = (self._sql["cancel"], id_, tenant, *ids.siblings(id_))
+        cancelled = [row["id"] for row in await self._durable.fetch(shard, *asked)]
+        while rows := await self._durable.fetch(shard, *asked):
             cancelled += [row["id"] for row in rows]
         return cancelled
 

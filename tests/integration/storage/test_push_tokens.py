@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
@@ -19,7 +21,7 @@ from tidings.domain.outcome import Gone, Receipt, Refused, Sent, TryNext
 from tidings.domain.people import Person
 from tidings.storage.people import People
 from tidings.storage.receipts import ReceiptStore
-from tidings.storage.shards import BY_ID
+from tidings.storage.shards import BY_ID, PoolConnection
 
 LANE = lane_of(Channel.push, Class.transactional)
 UNREGISTERED = Refused("http_404", gone=Gone.unregistered)
@@ -170,6 +172,68 @@ async def test_a_push_that_is_cancelled_while_it_is_fanned_out_is_cancelled_with
         found = await bench.two.rows("SELECT id, status FROM delivery WHERE notification_id = $1", row.id)
         assert {one["status"] for one in found} == {Mark.cancelled}
         assert {one["id"] for one in found} == set(cancelled)
+
+
+@asynccontextmanager
+async def fanning_out(bench: PushBench, row) -> AsyncIterator[PoolConnection]:
+    """A fan-out that commits at the end of the block, when somebody waits for it. The planner knows of many deliveries:
+    of a few it would read all."""
+    await bench.two.rows(MANY_DELIVERIES)
+    await bench.two.rows("ANALYZE")
+    claim, fan_out = bench.store._sql["claim"], bench.store._tokens.fan_out
+    await bench.shards.fetch(bench.shard, claim, [LANE], [10], 60.0, 7)
+    first = row.deliveries[0].id
+    async with bench.shards.connection(bench.shard) as connection, connection.transaction():
+        assert await fan_out(connection, [first], 7) == {first: 2}
+        yield connection
+        async with asyncio.timeout(20):
+            while not await bench.two.rows(WAITING):
+                await asyncio.sleep(0.01)
+
+
+MANY_DELIVERIES = """
+INSERT INTO delivery (id, notification_id, tenant, channel, status)
+SELECT callback_about(id), callback_about(id), tenant, channel, 10 FROM delivery CROSS JOIN generate_series(1, 30)
+"""
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def test_a_cancellation_that_waits_for_a_fan_out_cancels_the_siblings_that_it_could_not_see(bench):
+    row = await bench.push(await bench.user("phone", "tablet", "watch"))
+    async with fanning_out(bench, row):
+        cancelling = asyncio.create_task(bench.store.cancel(bench.shard, row.id, bench.two.tenant))
+    assert len(await cancelling) == 3
+    found = await bench.two.rows("SELECT status FROM delivery WHERE notification_id = $1", row.id)
+    assert [one["status"] for one in found] == [Mark.cancelled] * 3
+    assert await bench.held(8) == []
+
+
+async def test_a_cancellation_that_comes_too_late_for_the_first_still_cancels_its_siblings(bench):
+    """It waited for the fan-out, and by then the first was marked: it has found nothing, and siblings are there."""
+    row = await bench.push(await bench.user("phone", "tablet", "watch"))
+    first = row.deliveries[0].id
+    async with fanning_out(bench, row) as connection:
+        cancelling = asyncio.create_task(bench.store.cancel(bench.shard, row.id, bench.two.tenant))
+        await connection.execute("UPDATE dispatch SET state = 2, tries = 1 WHERE id = $1", first)
+    cancelled = await cancelling
+    assert len(cancelled) == 2 and first not in cancelled
+    assert await bench.held(8) == []
+    assert (await bench.dispatch(first))["state"] == State.inflight
+
+
+async def test_a_fan_out_that_waits_for_a_cancellation_makes_no_siblings(bench):
+    row = await bench.push(await bench.user("phone", "tablet", "watch"))
+    first, cancel = row.deliveries[0].id, bench.store._sql["cancel"]
+    await bench.shards.fetch(bench.shard, bench.store._sql["claim"], [LANE], [10], 60.0, 7)
+    async with bench.shards.connection(bench.shard) as ours, bench.shards.connection(bench.shard) as theirs:
+        async with ours.transaction():
+            assert await ours.fetch(cancel, row.id, bench.two.tenant, *ids.siblings(row.id))
+            fanning = asyncio.create_task(bench.store._tokens.fan_out(theirs, [first], 7))
+            async with asyncio.timeout(20):
+                while not await bench.two.rows(WAITING):
+                    await asyncio.sleep(0.01)
+        assert await fanning == {}
+    assert await bench.went_to(row) == ["None"]
 
 
 async def test_a_token_that_is_registered_no_more_leaves_its_user_and_the_others_stay(bench):

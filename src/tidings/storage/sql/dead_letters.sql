@@ -76,7 +76,7 @@ SET address = coalesce($5::text, v.address), address_hash = coalesce($6::bytea, 
     notes = coalesce(v.notes, '[]')
             || jsonb_build_object('at', now(), 'what', 'edited', 'why', $9::text, 'by', $10::text)
 FROM chosen
-WHERE v.id = chosen.id AND v.tenant = $2 AND v.id BETWEEN $3 AND $4
+WHERE v.id = chosen.id AND v.id = $1 AND v.tenant = $2 AND v.id BETWEEN $3 AND $4
   AND coalesce(jsonb_array_length(v.notes), 0) = $11
 RETURNING v.id;
 

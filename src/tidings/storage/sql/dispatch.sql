@@ -1,7 +1,8 @@
 -- How these statements are written leaves the planner one plan, whatever it believes of the tables (docs/adr/0007):
 -- d.id = ANY(ARRAY[x.id]) can only be a look-up by the primary key for each x, never a walk through the queue; a LIMIT
 -- says that the list which drives the statement is short; a LATERAL with OFFSET 0 is looked up row by row; and id =
--- ANY(ARRAY(SELECT …)) beside the bounds is one descent of the index for each, never a walk from bound to bound.
+-- ANY(ARRAY(SELECT …)) beside the bounds is one descent of the index for each, never a walk from bound to bound. No
+-- partition is found by a join: PostgreSQL 18 loses such a row when somebody else is changing it.
 
 -- The hot row: claimed, marked, settled. Pure twin: tidings.domain.dispatch.
 
@@ -208,7 +209,7 @@ changed AS (
     UPDATE delivery v
     SET status = greatest(v.status, CASE WHEN v.duplicate_possible THEN 5 ELSE 42 END),
         reason = 'cancelled', finished_at = now()
-    FROM gone WHERE v.id = gone.id AND v.id BETWEEN $3 AND $4
+    WHERE v.id = ANY(ARRAY(SELECT id FROM gone)) AND v.id BETWEEN $3 AND $4
     RETURNING v.id, v.status, v.reason
 ),
 told AS (

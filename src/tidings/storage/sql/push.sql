@@ -23,7 +23,8 @@ live AS MATERIALIZED (
 ),
 first AS (
     UPDATE delivery v SET address = live.value, address_hash = live.hash
-    FROM live WHERE live.place = 1 AND v.id = live.id AND v.id BETWEEN $2 AND $3
+    FROM live
+    WHERE live.place = 1 AND v.id = live.id AND v.id = ANY(ARRAY(SELECT id FROM live)) AND v.id BETWEEN $2 AND $3
 ),
 further AS MATERIALIZED (
     SELECT (left(id::text, 19) || '8' || left(encode(sha256(uuid_send(id) || hash), 'hex'), 15))::uuid AS sibling,
