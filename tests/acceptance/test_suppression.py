@@ -76,6 +76,9 @@ async def test_an_address_that_bounced_is_written_to_no_more_by_anybody_until_it
     assert shards == {0, 1}, "nobody lives in one of the shards: nothing is shown"
     for id_ in others:
         assert await ends(system, id_) == SUPPRESSED
+    [delivery] = (await system.get(others[0]))["deliveries"]
+    assert delivery["detail"] == f"hard_bounce since {said['reasons'][0]['at'][:19]}Z"
+    assert (await system.get(others[0]))["timeline"][-1]["detail"] == delivery["detail"]
     assert (await system.stats())["accepted"] == 1
 
     await system.receipts()

@@ -41,7 +41,7 @@ def held(n: int = 1, **more: object) -> Claimed:
         "payload": b"{}",
         "address": "ada@example.com",
         "address_hash": None,
-        "suppressed": (),
+        "suppressed": {},
         "preferences": None,
         "zone": None,
         "locale": None,
@@ -51,6 +51,10 @@ def held(n: int = 1, **more: object) -> Claimed:
     return Claimed(**fields | more)
 
 
+def suppressed_for(reason: str) -> Finish:
+    return Finish(Mark.suppressed, "suppressed", f"{reason} since 2026-05-01T00:00:00Z")
+
+
 @pytest.mark.parametrize(
     ("more", "verdict"),
     [
@@ -58,10 +62,10 @@ def held(n: int = 1, **more: object) -> Claimed:
         ({"expires_at": NOW + timedelta(seconds=1)}, None),
         ({"expires_at": NOW}, Finish(Mark.expired, "expired")),
         ({"address": None}, Finish(Mark.suppressed, "no_address")),
-        ({"suppressed": ("hard_bounce",)}, Finish(Mark.suppressed, "suppressed")),
-        ({"suppressed": ("unsubscribe",)}, None),
-        ({"suppressed": ("unsubscribe",), "home": NEWS}, Finish(Mark.suppressed, "suppressed")),
-        ({"suppressed": ("unsubscribe", "complaint")}, Finish(Mark.suppressed, "suppressed")),
+        ({"suppressed": {"hard_bounce": NOW}}, suppressed_for("hard_bounce")),
+        ({"suppressed": {"unsubscribe": NOW}}, None),
+        ({"suppressed": {"unsubscribe": NOW}, "home": NEWS}, suppressed_for("unsubscribe")),
+        ({"suppressed": {"unsubscribe": NOW, "complaint": NOW}}, suppressed_for("complaint")),
         ({"expires_at": NOW, "address": None}, Finish(Mark.expired, "expired")),
         ({"claims": 5}, None),
     ],
@@ -70,7 +74,7 @@ def test_a_delivery_goes_ahead_unless_there_is_a_reason_not_to(more, verdict):
     assert decide(held(**more), quarantine_after_claims=5) == verdict
 
 
-@pytest.mark.parametrize("more", [{}, {"address": None}, {"suppressed": ("stop",)}])
+@pytest.mark.parametrize("more", [{}, {"address": None}, {"suppressed": {"stop": NOW}}])
 def test_a_user_for_whom_the_channel_is_not_on_yet_is_left_out(more):
     verdict = decide(held(**more), 5, percent=0)
     assert verdict == Finish(Mark.suppressed, "not_rolled_out")

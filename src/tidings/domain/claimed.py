@@ -1,5 +1,6 @@
 """A delivery in a worker's hands."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -12,9 +13,9 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A delivery held by this worker, with all that deciding and sending need.
 
     ``now`` is the database's clock at the claim: the only one that decisions see. ``address`` is None when neither
-    the call nor the user has one; ``suppressed`` are the reasons that are held against it. ``in_doubt`` rows come back
-    only to the one who claims that lane. ``siblings`` became due with the claim: a push has one for each further token.
-    ``reason`` is why it waited until now, None for the first time.
+    the call nor the user has one; ``suppressed`` are the reasons that are held against it, and since when. ``in_doubt``
+    rows come back only to the one who claims that lane. ``siblings`` became due with the claim: a push has one for each
+    further token. ``reason`` is why it waited until now, None for the first time.
     """
 
     id: DeliveryId
@@ -40,7 +41,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     address: str | None
     address_hash: bytes | None
-    suppressed: tuple[str, ...]
+    suppressed: Mapping[str, datetime]
     preferences: bytes | None
     zone: str | None
     locale: str | None

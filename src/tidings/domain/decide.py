@@ -8,7 +8,7 @@ from tidings.domain.delivery import Mark
 from tidings.domain.dispatch import Bury, Finish, Settlement
 from tidings.domain.lanes import class_of
 from tidings.domain.rollout import EVERYBODY, reaches
-from tidings.domain.suppression import stops
+from tidings.domain.suppression import stopping
 
 EXPIRED: Final = "expired"
 NOT_ROLLED_OUT: Final = "not_rolled_out"
@@ -45,6 +45,6 @@ def decide(held: Claimed, quarantine_after_claims: int, percent: float = EVERYBO
         return Finish(Mark.suppressed, NOT_ROLLED_OUT)
     if held.address is None:
         return Finish(Mark.suppressed, NO_ADDRESS)
-    if stops(held.suppressed, class_of(held.home)):
-        return Finish(Mark.suppressed, SUPPRESSED)
+    if why := stopping(held.suppressed, class_of(held.home)):
+        return Finish(Mark.suppressed, SUPPRESSED, why)
     return None

@@ -36,10 +36,11 @@ class Dispatch(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True, gc=False):
-    """Nothing is left to do; the delivery keeps this status."""
+    """Nothing is left to do; the delivery keeps this status. ``detail`` says more about the reason."""
 
     mark: Mark
     reason: str | None = None
+    detail: str | None = None
 
 
 class Again(msgspec.Struct, frozen=True, gc=False):

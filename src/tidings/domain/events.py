@@ -122,7 +122,7 @@ class DoubtOpened(Event, frozen=True, gc=False):
 
 
 class DoubtResolved(Event, frozen=True, gc=False):
-    """``how``: receipt, look_up or policy."""
+    """``how``: receipt, look_up, policy, or late_answer where the worker of the call had its answer after all."""
 
     count: int
     how: str

@@ -62,7 +62,8 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class PastDelivery(msgspec.Struct, frozen=True):
-    """``due_at`` is None once nothing is left to do; ``detail`` says more about a dead letter's ``reason``."""
+    """``due_at`` is None once nothing is left to do; ``detail`` says more about the ``reason`` of a
+    dead letter, or of what was suppressed."""
 
     id: DeliveryId
     channel: Channel

@@ -1,7 +1,7 @@
 """What is held against an address, and what that stops. Pure."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -46,7 +46,8 @@ def later(than: Iterable[Suppression], now: datetime) -> datetime:
     return max([now, *(one.at + _AN_INSTANT for one in than)])
 
 
-def stops(reasons: Iterable[str], class_: Class) -> bool:
-    """Whether these keep a message of that class from the address. Who unsubscribed from news still hears of an order;
-    every other reason stops everything."""
-    return any(reason != Gone.unsubscribe or class_ == Class.promotional for reason in reasons)
+def stopping(held: Mapping[str, datetime], class_: Class) -> str | None:
+    """Which of what is held against an address, and since when, keeps a message of that class from it; None if nothing
+    does. Who unsubscribed from news still hears of an order; every other reason stops everything."""
+    why = [reason for reason in sorted(held) if reason != Gone.unsubscribe or class_ == Class.promotional]
+    return ", ".join(f"{reason} since {held[reason].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" for reason in why) or None

@@ -1,7 +1,8 @@
 """The hot rows: claimed, marked, settled. The only writer of ``dispatch`` from the accept to the end or the dead
 letters, and of ``attempt``."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -12,7 +13,7 @@ from tidings.domain.claimed import Claimed
 from tidings.domain.delivery import State
 from tidings.domain.dispatch import Again, Bury, Doubt, Finish, Settlement
 from tidings.domain.errors import Unavailable
-from tidings.domain.events import DoubtOpened
+from tidings.domain.events import DoubtOpened, DoubtResolved
 from tidings.domain.ids import DeliveryId, NotificationId, ShardNumber, TenantId
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Lane
 from tidings.domain.outcome import Fenced, Gone, Outcome, Refused, Sent, TryLater, TryNext, Unsure
@@ -32,7 +33,10 @@ OUTCOME_NAMES: Final[Mapping[type[Outcome], str]] = {
 }
 WORKER_LOST: Final = "worker_lost"
 """Why a call is in doubt whose worker never said what became of it."""
+LATE_ANSWER: Final = "late_answer"
+"""How a doubt ends when its worker says after all what became of the call."""
 _DETAIL_MAX: Final = 500
+_suppressed: Final = msgspec.json.Decoder(dict[str, datetime])
 
 
 class DispatchStore:
@@ -103,6 +107,8 @@ class DispatchStore:
             await self._tokens.forget(connection, dead)
         return done
 
+        if late := sum(row["late"] for row in done):
+            self._emit(DoubtResolved(late, LATE_ANSWER))
     async def look_again(
         self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]
     ) -> None:
@@ -151,7 +157,7 @@ def _claimed(held: asyncpg.Record, row: asyncpg.Record, token: int) -> Claimed:
         payload=row["payload"],
         address=row["address"],
         address_hash=row["address_hash"],
-        suppressed=tuple(row["suppressed"] or ()),
+        suppressed=_suppressed.decode(row["suppressed"]) if row["suppressed"] else {},
         preferences=row["preferences"],
         zone=row["zone"],
         locale=row["locale"],
@@ -182,7 +188,7 @@ _AFTERWARDS: Final[tuple[_Value, ...]] = (
     lambda row: row.to.spent if isinstance(row.to, Again) else None,
     lambda row: _array(row.to.tried) if isinstance(row.to, Again) else None,
     lambda row: row.duplicate_possible or None,
-    lambda row: row.to.detail[:_DETAIL_MAX] if isinstance(row.to, Bury) and row.to.detail else None,
+    lambda row: row.to.detail[:_DETAIL_MAX] if isinstance(row.to, Bury | Finish) and row.to.detail else None,
     lambda row: held_against(row.said.gone) if isinstance(row.said, Refused) else None,
     lambda row: row.waits_for,
 )

@@ -10,7 +10,7 @@ from tests.integration.storage.test_accepting import accept, asked
 from tidings.domain.dead_letters import Back
 from tidings.domain.delivery import Mark, State
 from tidings.domain.dispatch import Again, Bury, Doubt, Finish
-from tidings.domain.events import DoubtOpened
+from tidings.domain.events import DoubtOpened, DoubtResolved
 from tidings.domain.lanes import DEAD, IN_DOUBT, Channel, Class, lane_of
 from tidings.domain.outcome import Sent, TryNext, Unsure
 from tidings.domain.price import Charge
@@ -320,3 +320,43 @@ async def test_the_claim_keeps_its_one_plan_whatever_the_statistics_say(bench, a
     )
     assert "Index Scan using dispatch_due" in plan and "Index Scan using dispatch_pkey" in plan
     assert "Sort" not in plan and "Seq Scan on dispatch" not in plan, plan
+
+
+async def test_what_a_reason_leaves_unsaid_stays_with_the_delivery(bench):
+    await bench.put(2)
+    one, other = await bench.claim()
+    await bench.settle(one, 0, Finish(Mark.suppressed, "suppressed", "stop since 2026-01-01T00:00:00Z"))
+    await bench.settle(other, 0, Finish(Mark.expired, "expired"))
+    assert (await bench.delivery(one.id))["detail"] == "stop since 2026-01-01T00:00:00Z"
+    assert (await bench.delivery(other.id))["detail"] is None
+
+
+LATE = [
+    (Finish(Mark.sent), Sent("mid")),
+    (Again(0.0, "http_503", spent=1), TryNext("http_503")),
+    (Doubt("timeout"), Unsure("timeout")),
+    (Bury("attempts_used"), TryNext("http_503")),
+]
+
+
+@pytest.mark.parametrize(("to", "said"), LATE)
+async def test_a_doubt_that_a_late_answer_ends_is_counted_as_that(bench, to, said):
+    """One that it only opens anew is counted as opened once more, so that both sums stay true."""
+    await bench.put()
+    (held,) = await bench.claim()
+    await bench.mark([held])
+    await bench.make_due()
+    assert await bench.claim(8) == [] and bench.events == [DoubtOpened(1, "worker_lost")]
+    assert await bench.settle(held, 1, to, said) == [held.id]
+    assert bench.events[1:] == [DoubtResolved(1, "late_answer")]
+
+
+@pytest.mark.parametrize(("to", "said"), LATE)
+async def test_an_answer_in_time_and_the_word_of_whoever_resolves_are_not_late(bench, to, said):
+    await bench.put()
+    (held,) = await bench.claim()
+    await bench.mark([held])
+    await bench.settle(held, 1, Doubt("timeout"), Unsure("timeout"))
+    (doubt,) = await bench.store.claim(bench.shard, {IN_DOUBT: 10}, 9)
+    assert await bench.settle(doubt, 1, to, said, token=9) == [held.id]
+    assert bench.events == []

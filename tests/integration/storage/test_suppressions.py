@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ from tidings.domain.errors import Unavailable
 from tidings.domain.ids import DeliveryId, ShardNumber, TenantId, reference
 from tidings.domain.lanes import Channel, Class, lane_of
 from tidings.domain.outcome import Gone, Receipt, Refused
-from tidings.domain.suppression import Suppression, later, latest, stops
+from tidings.domain.suppression import Suppression, later, latest, stopping
 from tidings.ports import Settled
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.receipts import ReceiptStore
@@ -97,10 +97,10 @@ async def desk(two):
 async def test_a_refusal_for_an_address_that_is_gone_suppresses_it_in_the_same_commit(desk):
     await desk.refused(await desk.claimed(), await desk.claimed(), gone=Gone.hard_bounce)
     assert (await desk.in_shard(0), await desk.in_shard(1)) == (["hard_bounce"], [])
-    assert (await desk.claimed()).suppressed == ("hard_bounce",)
-    assert (await desk.claimed(1)).suppressed == ()
+    assert list((await desk.claimed()).suppressed) == ["hard_bounce"]
+    assert (await desk.claimed(1)).suppressed == {}
     await desk.sweep()
-    assert (await desk.claimed(1)).suppressed == ("hard_bounce",)
+    assert list((await desk.claimed(1)).suppressed) == ["hard_bounce"]
 
 
 @pytest.mark.parametrize("gone", [None, Gone.unregistered])
@@ -251,11 +251,15 @@ async def test_many_words_at_once_from_many_sides_neither_wait_for_each_other_no
 
 
 def test_only_an_unsubscribe_lets_a_transactional_message_pass():
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     for reason in (*Gone, "manual"):
-        assert stops([reason], Class.promotional)
-        assert stops([reason], Class.transactional) == (reason != "unsubscribe")
-    assert stops(["unsubscribe", "stop"], Class.transactional)
-    assert not stops([], Class.promotional)
+        since = f"{reason} since 2026-01-02T03:04:05Z"
+        assert stopping({reason: at}, Class.promotional) == since
+        assert stopping({reason: at}, Class.transactional) == (None if reason == "unsubscribe" else since)
+    both, since = {"unsubscribe": at, "stop": at.astimezone(timezone(timedelta(hours=2)))}, "since 2026-01-02T03:04:05Z"
+    assert stopping(both, Class.transactional) == f"stop {since}"
+    assert stopping(both, Class.promotional) == f"stop {since}, unsubscribe {since}"
+    assert stopping({}, Class.promotional) is None
 
 
 async def test_the_list_is_read_by_its_primary_key_however_long_it_is(desk):

@@ -39,7 +39,7 @@ SELECT v.id, v.notification_id, v.tenant, v.channel, v.duplicate_possible, n.slo
        n.created_at, n.expires_at, u.preferences, u.zone, u.locale, coalesce(v.payload, n.payload) AS payload,
        CASE WHEN v.payload IS NULL THEN n.template_version ELSE v.template_version END AS template_version,
        coalesce(v.address, a.value) AS address, coalesce(v.address_hash, a.hash) AS address_hash,
-       (SELECT array_agg(s.reason) FROM suppression s
+       (SELECT json_object_agg(s.reason, s.at) FROM suppression s
         WHERE s.slot = -1 AND s.tenant = n.tenant AND s.channel = v.channel
           AND s.hash = coalesce(v.address_hash, a.hash) AND NOT s.lifted) AS suppressed
 FROM delivery v
@@ -66,7 +66,8 @@ RETURNING d.id, d.tries;
 -- What became of a batch of holds, in one commit: the attempts, the deliveries that are done, the dispatches that go or
 -- stay. A late answer may still settle what is in doubt about the same try; "sent" (10) is the truth whoever says it,
 -- and about whichever try. mark NULL: not done, back to state and lane (lane NULL: home), unless a receipt already said
--- that an earlier try was taken (10 to 30): then it is done. The ids that were still held come back.
+-- that an earlier try was taken (10 to 30): then it is done. The ids that were still held come back, and which of them
+-- were in doubt until their own worker answered after all (late).
 WITH r AS MATERIALIZED (
     SELECT * FROM unnest(
         $3::uuid[], $4::bigint[], $5::smallint[], $6::smallint[], $7::text[], $8::text[], $9::text[], $10::text[],
@@ -94,7 +95,7 @@ attempts AS (
     WHERE attempt.outcome <> 'sent'
 ),
 ends AS MATERIALIZED (
-    SELECT id, token, n, mark, mark = 10 AS sure, reason, address, address_hash FROM r WHERE mark IS NOT NULL
+    SELECT id, token, n, mark, mark = 10 AS sure, reason, why, address, address_hash FROM r WHERE mark IS NOT NULL
     UNION ALL
     SELECT r.id, r.token, r.n, v.status, false, NULL, r.address, r.address_hash
     FROM r CROSS JOIN LATERAL (
@@ -105,7 +106,8 @@ ends AS MATERIALIZED (
 gone AS (
     DELETE FROM dispatch d USING ends r
     WHERE d.id = ANY(ARRAY[r.id]) AND (r.sure OR (d.tries = r.n AND (d.token = r.token OR d.state = 3)))
-    RETURNING d.id, d.state, d.tries, d.provider, d.started_at, r.n, r.mark, r.reason, r.address, r.address_hash
+    RETURNING d.id, d.state, d.tries, d.provider, d.started_at, d.state = 3 AND d.token <> r.token AS late,
+              r.n, r.mark, r.reason, r.why, r.address, r.address_hash
 ),
 overtaken AS (
     -- a newer try than the one that was taken may have gone too, and perhaps nobody is left to say so
@@ -126,12 +128,17 @@ kept AS (
     RETURNING d.id, d.state, d.reason, r.duplicate_possible
 ),
 done AS (
+doubted AS MATERIALIZED (
+    -- an update cannot tell what was there before it; for the few that stay it is read
+    SELECT r.id FROM r CROSS JOIN LATERAL (SELECT state, token FROM dispatch WHERE id = r.id OFFSET 0) d
+    WHERE r.mark IS NULL AND d.state = 3 AND d.token <> r.token
+),
     -- after a try that was taken, or may have been, a refusal or an expiry (above 30) is not the whole truth
     UPDATE delivery v
-    SET (status, reason, finished_at, address, address_hash) = (
+    SET (status, reason, detail, finished_at, address, address_hash) = (
         SELECT greatest(v.status, CASE
                    WHEN gone.mark > 30 AND (v.duplicate_possible OR v.status BETWEEN 10 AND 30) THEN 5 ELSE gone.mark END),
-               coalesce(gone.reason, v.reason), coalesce(v.finished_at, now()),
+               coalesce(gone.reason, v.reason), coalesce(gone.why, v.detail), coalesce(v.finished_at, now()),
                coalesce(v.address, gone.address), coalesce(v.address_hash, gone.address_hash)
         FROM gone WHERE gone.id = v.id
     )
@@ -180,7 +187,7 @@ told AS (
     SELECT callback_about(c.id), l.webhook, c.id, c.status, c.reason
     FROM changed c JOIN listener l ON l.tenant = c.tenant AND l.events & (1::bigint << c.status) <> 0
 )
-SELECT id FROM gone UNION ALL SELECT id FROM kept;
+SELECT id, late FROM gone UNION ALL SELECT id, id IN (SELECT id FROM doubted) FROM kept;
 
 -- name: give_back
 -- Untouched holds, due again at once.

@@ -29,8 +29,8 @@ ORDER BY id DESC LIMIT $5;
 -- Where they stand: the delivery's last word, and the dispatch while something is left to do. The end of a hold or the
 -- next look may lie behind the expiry; what callers see never does. A dead letter's is the time of its burial.
 SELECT v.id, v.notification_id, v.channel, v.address, v.status, v.duplicate_possible, v.finished_at, n.send_at,
-       d.state, CASE WHEN d.state < 4 THEN least(d.due_at, n.expires_at) ELSE d.due_at END AS due_at, d.detail,
-       coalesce(v.reason, d.reason) AS reason, v.notes, now() AS now
+       d.state, CASE WHEN d.state < 4 THEN least(d.due_at, n.expires_at) ELSE d.due_at END AS due_at,
+       coalesce(v.reason, d.reason) AS reason, coalesce(d.detail, v.detail) AS detail, v.notes, now() AS now
 FROM unnest($1::uuid[], $5::uuid[], $6::uuid[]) AS wanted(id, lowest, highest)
 JOIN notification n ON n.id = wanted.id AND n.id BETWEEN $3 AND $4
 JOIN delivery v ON v.id BETWEEN wanted.lowest AND wanted.highest AND v.notification_id = wanted.id
