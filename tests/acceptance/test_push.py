@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest_asyncio
 
+from tests.acceptance.elsewhere import put
 from tests.system import System, until
 from tidings.bench.ledger import Rules
 
@@ -71,6 +72,18 @@ async def test_tokens_given_with_the_call_are_used_for_it_alone(pushing):
     shown = await pushing.becomes(await pushing.send(user=user, to=to, **PUSH), "sent")
     assert by_token(shown) == {"one": "sent", "two": "sent"}
     assert await tokens_of(pushing, user) == ["stored"]
+    await pushing.check()
+
+
+async def test_the_app_gets_the_data_that_was_written_for_it_and_no_other(pushing):
+    own = {"data.order": "{{ order }}", "data.screen": "order"}
+    await put(pushing, "/templates/push-data", {"content": {"title": "Order {{ order }}", "channels": {"push": own}}})
+    user = await owner(pushing, "push-data", "phone")
+    data = {"order": 7, "card": "not for the device"}
+    id_ = await pushing.send(user=user, template="push-data", data=data, metadata={"shop": "2"}, **PUSH)
+    assert (await pushing.becomes(id_, "sent"))["status"] == "sent"
+    [taken] = await pushing.taken()
+    assert taken["content"]["data"] == {"order": "7", "screen": "order", "ref": taken["reference"]}
     await pushing.check()
 
 

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tidings.channels.push import MOST_BYTES, OURS_BYTES, Push
 from tidings.domain.errors import Invalid, TemplateFault
@@ -14,6 +15,10 @@ from tidings.domain.template import content_for
 push = Push()
 MOST = MOST_BYTES - OURS_BYTES
 FRAME = len(msgspec.json.encode(("", "")))
+TAKEN = tuple(
+    f"data.{name}"
+    for name in ("ref", "from", "message_type", "collapse_key", "notification", "google.c.a.e", "googler", "gcm.n.e")
+)
 
 
 @pytest.mark.parametrize("token", ["d-Zy:APA91bE", "a", "x" * 4096, "!~{}\"'\\"])
@@ -65,6 +70,7 @@ def test_nothing_else_is_a_sender(identity, pointer):
         (Content(title="T"), "T", None),
         (Content(title="T", body=""), "T", None),
         (Content(title="T", body="B", channels={"push": {"body": "own"}}), "T", "own"),
+        (Content(title="T", channels={"push": {"body": "own", "dato": "x"}, "sms": {"data.a": "1"}}), "T", "own"),
     ],
 )
 def test_title_and_body_come_from_the_first_place_that_has_them(written, title, body):
@@ -81,6 +87,10 @@ def test_title_and_body_come_from_the_first_place_that_has_them(written, title, 
         (Content(subject="a\0"), "/subject"),
         (Content(title="T", text="x" * MOST), "/text"),
         (Content(title="T", body="B", channels={"push": {"text": "\0"}}), "/channels/push/text"),
+        (Content(title="T", channels={"push": {"data.a": "\0"}}), "/channels/push/data.a"),
+        (Content(title="T", channels={"push": {"data.a": "x" * MOST}}), "/body"),
+        (Content(channels={"push": {"data.a": "for nobody to read"}}), "/body"),
+        *((Content(title="T", channels={"push": {part: "x"}}), f"/channels/push/{part}") for part in TAKEN),
     ],
 )
 def test_what_cannot_be_sent_is_refused_where_it_was_written(written, pointer):
@@ -94,7 +104,7 @@ def test_what_cannot_be_sent_is_refused_where_it_was_written(written, pointer):
 def test_the_limit_is_counted_in_bytes_as_they_are_sent():
     fits = Content(title="\u00e9" * 100, body="x" * (MOST - FRAME - 200))
     assert push.shape(fits) == fits
-    with pytest.raises(TemplateFault, match=f"take {MOST + 1} bytes; {MOST} is the most"):
+    with pytest.raises(TemplateFault, match=f"data take {MOST + 1} bytes; {MOST} is the most"):
         push.shape(Content(title=fits.title, body=f"{fits.body}x"))
 
 
@@ -107,3 +117,24 @@ def test_whatever_is_taken_fits_and_says_something(title, body):
     assert (shaped.title or shaped.body or "").strip() or (shaped.body or "").strip()
     assert len(msgspec.json.encode(shaped)) < MOST_BYTES
     assert push.units(shaped) == 1
+
+
+def test_data_for_the_app_is_what_the_channel_s_own_parts_say():
+    written = Content(
+        title="T",
+        text="X",
+        channels={"push": {"data.order": "7", "data.a_B-c.d": "", "data.": "x", "data.\u00e9": "x", "other": "x"}},
+    )
+    push.check(written)
+    shaped = push.shape(content_for(written, Channel.push))
+    assert shaped == Content(title="T", body="X", channels={"push": {"data.order": "7", "data.a_B-c.d": ""}})
+    assert push.shape(shaped) == shaped
+
+
+def test_data_counts_like_the_rest():
+    fits = Content(title="T", body="x" * 100)
+    own = {"data.order": "\u00e9" * 9}
+    room = MOST - len(msgspec.json.encode(("T", "x" * 100))) - len(msgspec.json.encode({**own, "data.b": ""}))
+    push.check(replace(fits, channels={"push": {**own, "data.b": "y" * room}}))
+    with pytest.raises(Invalid, match=f"take {MOST + 1} bytes"):
+        push.check(replace(fits, channels={"push": {**own, "data.b": "y" * (room + 1)}}))

@@ -135,6 +135,12 @@ async def test_a_title_alone_is_sent_alone() -> None:
     assert call["message"]["notification"] == {"title": "Hello"}
 
 
+async def test_data_for_the_app_goes_beside_our_reference_and_never_in_its_place() -> None:
+    content = Content(title="Hello", channels={"push": {"data.order": "7", "data.a.b": "", "data.ref": "theirs"}})
+    _, call = await body(msgspec.structs.replace(MESSAGE, content=content))
+    assert call["message"]["data"] == {"order": "7", "a.b": "", "ref": MESSAGE.reference}
+
+
 @pytest.mark.parametrize(
     ("sender", "settings", "path"),
     [
@@ -304,7 +310,7 @@ async def test_a_key_of_the_project_that_apple_refuses_is_not_the_tokens_fault()
         await provider.send(MESSAGE, lambda: False)
         clock.s += FRESH_S + 1
         said = await provider.send(MESSAGE, lambda: True)
-        assert said == TryLater("http_401", "THIRD_PARTY_AUTH_ERROR: no", 60.0, account=True)
+        assert said == TryLater("push_key", "THIRD_PARTY_AUTH_ERROR: no"), "other devices need no such key"
         await provider.send(MESSAGE, lambda: True)
         await provider.close()
     assert len(google.tokens) == 1

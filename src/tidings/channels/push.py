@@ -1,7 +1,11 @@
-"""Push: registration tokens as they come from the app, and a title and a body that fit into one message."""
+"""Push: registration tokens as they come from the app, and a title, a body and data that fit into one message.
+
+Data is for the app and not for people: parts of the channel's own, such as ``data.order``. What templates are filled
+from does not travel by itself: it may be large, and nobody wrote it for the device.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -18,6 +22,8 @@ OURS_BYTES: Final = 256
 """The part of it that an adapter may use: our reference, and what makes a repeated message replace the first."""
 _TOKEN: Final = re.compile(rf"[!-~]{{1,{MOST_TOKEN_CHARS}}}")
 _PROJECT: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,61}[a-z0-9]")
+_TAKEN: Final = re.compile(r"ref|from|message_type|collapse_key|notification|(?:google|gcm).*")
+"""Names in the data that adapters or the push services use themselves."""
 
 
 class Push:
@@ -52,11 +58,13 @@ class Push:
             raise Invalid(fault.message, pointer=written_at(content, Channel.push, fault.part[1:]))
 
     def shape(self, content: Content) -> Content:
-        """A title, a body or both, not too large together."""
+        """A title, a body or both, and the data, not too large together."""
         fault = flaw_of(content)
         if fault is not None:
             raise TemplateFault(f"{fault.part[1:]}: {fault.message}")
-        return Content(title=content.title or None, body=content.body or None)
+        own = _own(content)
+        channels = {Channel.push.name: dict(own)} if own else None
+        return Content(title=content.title or None, body=content.body or None, channels=channels)
 
     def units(self, content: Content) -> int:
         return 1
@@ -64,11 +72,24 @@ class Push:
 
 def flaw_of(content: Content) -> Fault | None:
     """What keeps this from being a push message."""
-    title, body = content.title or "", content.body or ""
+    return next(_flaws(content), None)
+
+
+def _flaws(content: Content) -> Iterator[Fault]:
+    title, body, own = content.title or "", content.body or "", _own(content)
     if not title.strip() and not body.strip():
-        return Fault("/body", "a push message needs a title or a body")
-    for part, text in (("/title", title), ("/body", body)):
+        yield Fault("/body", "a push message needs a title or a body")
+    for part, text in (("title", title), ("body", body), *own.items()):
         if "\0" in text:
-            return Fault(part, "contains NUL")
+            yield Fault(f"/{part}", "contains NUL")
+    for part in own:
+        if _TAKEN.fullmatch(part.partition(".")[2]):
+            yield Fault(f"/{part}", "is a name that the push services keep for themselves")
     size, most = len(msgspec.json.encode((title, body))), MOST_BYTES - OURS_BYTES
-    return Fault("/body", f"title and body take {size} bytes; {most} is the most") if size > most else None
+    size += len(msgspec.json.encode(own)) if own else 0
+    if size > most:
+        yield Fault("/body", f"title, body and data take {size} bytes; {most} is the most")
+
+
+def _own(content: Content) -> Mapping[str, str]:
+    return (content.channels or {}).get(Channel.push.name, {})

@@ -25,6 +25,7 @@ TAKES: Final[Mapping[Channel, Mapping[str, tuple[str, ...]]]] = {
 """For each channel the parts it uses, and for each of them where it is taken from: the first that exists."""
 
 OWN: Final[Mapping[Channel, re.Pattern[str]]] = {
+    Channel.push: re.compile(r"data\.[A-Za-z0-9_.-]{1,64}"),
     Channel.whatsapp: re.compile(r"template|language|(?:header|body|button)\.[a-z0-9_]{1,64}"),
 }
 """Parts that exist in a channel's own overrides alone. They stay there, and its plug-in knows what they mean."""
