@@ -4,11 +4,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 
 from tidings.domain.errors import StillCommitting, Unavailable
-from tidings.domain.ids import NotificationId, ShardNumber
+from tidings.domain.ids import NotificationId, ShardNumber, bounds
 from tidings.domain.notification import Acceptance, Accepted, Verdict
 from tidings.storage.shards import AWAY, CancelledWait, DurableCommit, Shards
 from tidings.storage.sql import column, load_statements
@@ -41,16 +42,20 @@ class AcceptStore:
 
     async def accept(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> Sequence[Accepted]:
         ordered = sorted(rows, key=lambda row: (row.slot, row.tenant, row.user, row.key_hash or b""))
+        found = await self._committed(shard, "accept", *_columns(ordered), *self._keep, *_planned(ordered))
+        known = {record["id"]: record for record in found}
+        accepted = {row.id: await self._accepted(shard, row, known.get(row.id)) for row in rows}
+        moved = [(row, known[row.id]["first_id"], accepted[row.id].id) for row in ordered if row.id in known]
+        await self._point(shard, [one for one in moved if one[1] not in (None, one[2])])
+        return [accepted[row.id] for row in rows]
+
+    async def _committed(self, shard: ShardNumber, statement: str, *values: Any) -> list[asyncpg.Record]:
         try:
-            known = await DurableCommit(self._shards.pool(shard)).fetch(
-                self._sql["accept"], *_columns(ordered), *self._keep, *_planned(ordered)
-            )
+            return await DurableCommit(self._shards.pool(shard)).fetch(self._sql[statement], *values)
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as fault:
             raise StillCommitting from fault
         except (CancelledWait, asyncpg.CheckViolationError, *AWAY) as fault:  # a check: no partition for this day yet
             raise Unavailable from fault
-        verdicts = {record["id"]: record for record in known}
-        return [await self._accepted(shard, row, verdicts.get(row.id)) for row in rows]
 
     async def _accepted(self, shard: ShardNumber, row: Acceptance, known: asyncpg.Record | None) -> Accepted:
         if known is None:
@@ -62,13 +67,22 @@ class AcceptStore:
         return Accepted(await self._first(shard, row, NotificationId(known["first_id"])), Verdict.replayed)
 
     async def _first(self, shard: ShardNumber, row: Acceptance, first: NotificationId) -> NotificationId:
-        """The id that the key's first answer gave: another notification's, where that one was a duplicate."""
-        if row.deduplication_hash is None:
+        """What the key stands for. Where that was never stored, the first call was a duplicate, and ended before it
+        could say of what."""
+        if row.deduplication_hash is None or await self._shards.fetch(
+            shard, self._sql["exists"], first, *bounds([first])
+        ):
             return first
-        found = await self._shards.fetch(
-            shard, self._sql["deduplicated"], row.slot, row.tenant, row.user, row.deduplication_hash
-        )
+        of = (row.slot, row.tenant, row.user, row.deduplication_hash)
+        found = await self._shards.fetch(shard, self._sql["deduplicated"], *of)
         return NotificationId(found[0]["notification_id"]) if found else first
+
+    async def _point(self, shard: ShardNumber, moved: Sequence[tuple[Acceptance, UUID, NotificationId]]) -> None:
+        """Keys whose call was a duplicate stand for what was answered, before that is answered: the deduplication key
+        may be forgotten, or another's, earlier than they are."""
+        if moved:
+            keys = [[getattr(row, name) for row, _, _ in moved] for name in ("slot", "tenant", "user", "key_hash")]
+            await self._committed(shard, "point", *keys, [was for _, was, _ in moved], [to for _, _, to in moved])
 
     async def empty_keys(self, shard: ShardNumber, most: int) -> int:
         """Removes expired keys; returns how many."""

@@ -119,6 +119,66 @@ async def test_a_replay_of_a_deduplicated_request_gives_the_id_that_it_gave_firs
     assert (duplicate.verdict, replay.verdict) == (Verdict.deduplicated, Verdict.replayed)
 
 
+async def forget_deduplication(two, user: str) -> None:
+    await two.rows("DELETE FROM accept_key WHERE user_id = $1 AND kind = 2", user)
+
+
+async def test_a_key_whose_call_was_a_duplicate_outlives_the_deduplication_key(two):
+    first = asked(two, "u7a", deduplication="d")
+    await accept(two, first)
+    (duplicate,) = await accept(two, asked(two, "u7a", key="k", deduplication="d"))
+    await forget_deduplication(two, "u7a")
+    (replay,) = await accept(two, asked(two, "u7a", key="k", deduplication="d"))
+    assert (duplicate.id, replay.id, replay.verdict) == (first.id, first.id, Verdict.replayed)
+    (newer,) = await accept(two, asked(two, "u7a", deduplication="d"))
+    assert newer.verdict == Verdict.stored
+    (replay,) = await accept(two, asked(two, "u7a", key="k", deduplication="d"))
+    assert replay.id == first.id, "what it was told first, although a duplicate would now be one of another"
+
+
+async def test_a_key_whose_call_was_stored_stands_for_that_whoever_has_its_deduplication_key_now(two):
+    first = asked(two, "u7b", key="k", deduplication="d")
+    await accept(two, first)
+    await forget_deduplication(two, "u7b")
+    await accept(two, asked(two, "u7b", deduplication="d"))
+    (replay,) = await accept(two, asked(two, "u7b", key="k", deduplication="d"))
+    assert (replay.id, replay.verdict) == (first.id, Verdict.replayed)
+
+
+async def test_a_call_that_ended_before_its_key_could_point_to_the_first_is_made_good_by_the_next(two):
+    first, lost = asked(two, "u7c", deduplication="d"), asked(two, "u7c", key="k", deduplication="d")
+    await accept(two, first)
+    await accept(two, lost)
+    await two.rows("UPDATE accept_key SET notification_id = $1 WHERE user_id = 'u7c' AND kind = 1", lost.id)
+    (replay,) = await accept(two, asked(two, "u7c", key="k", deduplication="d"))
+    assert (replay.id, replay.verdict) == (first.id, Verdict.replayed)
+    await forget_deduplication(two, "u7c")
+    (replay,) = await accept(two, asked(two, "u7c", key="k", deduplication="d"))
+    assert replay.id == first.id
+
+
+async def test_a_key_whose_call_was_a_duplicate_ends_when_it_would_have_ended_anyway(two):
+    first = asked(two, "u7d", deduplication="d")
+    await accept(two, first)
+    await accept(two, asked(two, "u7d", key="k", deduplication="d"), idempotency_s=-120)
+    await forget_deduplication(two, "u7d")
+    (again,) = await accept(two, asked(two, "u7d", key="k", deduplication="d"))
+    assert again.verdict == Verdict.stored
+
+
+async def test_duplicates_in_one_batch_each_point_to_their_own(two):
+    firsts = [asked(two, f"u7e-{n}", deduplication="d") for n in range(5)]
+    await accept(two, *firsts)
+
+    def again():
+        return [asked(two, f"u7e-{n}", key="k", deduplication="d") for n in (3, 0, 4, 1, 2)]
+
+    for _ in range(2):
+        assert [one.id for one in await accept(two, *again())] == [firsts[n].id for n in (3, 0, 4, 1, 2)]
+        for n in range(5):
+            await forget_deduplication(two, f"u7e-{n}")
+
+
 async def test_an_expired_key_counts_as_absent_and_is_emptied(two):
     first, second = asked(two, "u8", key="k"), asked(two, "u8", key="k")
     await accept(two, first, idempotency_s=-120)
@@ -143,11 +203,11 @@ async def test_a_later_send_is_scheduled_and_expiry_counts_from_it(two):
     row = asked(two, "u10", send_at=at, expires_after_s=60.0)
     await accept(two, row)
     (found,) = await two.rows(
-        "SELECT due_at, hinted, expires_at FROM dispatch JOIN delivery v USING (id) "
+        "SELECT due_at, expires_at FROM dispatch JOIN delivery v USING (id) "
         "JOIN notification n ON n.id = v.notification_id WHERE n.id = $1",
         row.id,
     )
-    assert found["due_at"] == at and not found["hinted"]
+    assert found["due_at"] == at
     assert found["expires_at"] == at + timedelta(seconds=60)
 
 

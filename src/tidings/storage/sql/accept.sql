@@ -66,12 +66,22 @@ dispatches AS (
 SELECT id, first_id, first_fingerprint, deduplicated_id FROM verdict WHERE NOT new;
 
 -- name: deduplicated
--- The first notification of a deduplication key: for a replay whose own first answer was already that.
+-- The first notification of a deduplication key: for a replay whose first call ended before its key could point there.
 SELECT hash, notification_id FROM accept_key
 WHERE slot = $1 AND tenant = $2 AND user_id = $3 AND kind = 2 AND hash = $4;
 
 -- name: exists
-SELECT id FROM notification WHERE id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3;
+SELECT id FROM notification WHERE id = $1 AND id BETWEEN $2 AND $3;
+
+-- name: point
+-- Keys whose call was a duplicate stand for what was answered.
+UPDATE accept_key k SET notification_id = p.answered
+FROM (
+    SELECT * FROM unnest($1::smallint[], $2::int[], $3::text[], $4::bytea[], $5::uuid[], $6::uuid[])
+        AS p(slot, tenant, user_id, hash, was, answered) LIMIT cardinality($1)
+) p
+WHERE k.slot = p.slot AND k.tenant = p.tenant AND k.user_id = p.user_id AND k.kind = 1 AND k.hash = p.hash
+  AND k.notification_id = p.was;
 
 -- name: empty_keys
 -- Expired keys, a small batch at a time.
