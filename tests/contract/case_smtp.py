@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from case_smtp_bounces import BOUNCE_SECRET, BOUNCES, HOSTILE, bounce_mutants, forgeries, signed_with
 from provider_case import REFERENCE, Case, Dialect, Due, Mutant, Scripted
 from wire_peer import Talk
 
@@ -56,6 +57,7 @@ SMTP = Dialect(
     refusal=lambda status, words: f"{status} {words}\r\n".encode(),
     foreign=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     flood=b"250-and so on\r\n" * 500_000,
+    endless=(b"", b"250-and so on\r\n" * 1000),
 )
 
 
@@ -120,6 +122,7 @@ _SMTP_ANSWERS = {
 
 
 def _smtp_mutants() -> Iterator[Mutant]:
+    yield from bounce_mutants()
     for key, right in smtp.VERDICTS.items():
         yield smtp, "VERDICTS", {other: verdict for other, verdict in smtp.VERDICTS.items() if other != key}
         for wrong in _WRONG - {right}:
@@ -133,8 +136,13 @@ def _smtp_mutants() -> Iterator[Mutant]:
 SMTP_SERVER = Case(
     kind="smtp",
     channel=Channel.email,
-    settings={"username": "shop", "password": _PASSWORD, "hello": "shop.example.com"},
-    secrets=[_PASSWORD],
+    settings={
+        "username": "shop",
+        "password": _PASSWORD,
+        "hello": "shop.example.com",
+        "bounce_secret": BOUNCE_SECRET,
+    },
+    secrets=[_PASSWORD, BOUNCE_SECRET],
     message=Message(
         reference=REFERENCE,
         to="ada@example.com",
@@ -144,6 +152,11 @@ SMTP_SERVER = Case(
         reply_to="help@example.com",
     ),
     answers=_SMTP_ANSWERS,
+    webhooks=BOUNCES,
+    hostile=HOSTILE,
+    sign=signed_with(BOUNCE_SECRET),
+    sign_as_stranger=signed_with("another-secret"),
+    forgeries=forgeries,
     mutants=_smtp_mutants,
     dialect=SMTP,
 )

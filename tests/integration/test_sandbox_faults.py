@@ -151,6 +151,17 @@ async def test_accept_then_reset_is_in_the_ledger_and_really_resets(rig: Rig) ->
     assert [item["answered"] for item in await rig.messages()] == ["reset"]
 
 
+async def test_reset_takes_nothing_and_really_resets(rig: Rig) -> None:
+    await rig.fault("reset")
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(REQUEST)
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+    stats = await rig.stats()
+    assert (stats["requests"], stats["accepted"], stats["refused"]) == (1, 0, 1)
+
+
 async def test_what_the_real_one_would_refuse_is_not_taken_under_any_fault(rig: Rig) -> None:
     for fault in ("accept_then_error", "accept_then_hang", "accept_then_reset", "slow"):
         await rig.fault(fault, delay_ms=0)

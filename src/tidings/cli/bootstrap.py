@@ -16,6 +16,7 @@ from tidings.cli.databases import named
 from tidings.domain.catalog import Account, Catalog, receipts_url
 from tidings.domain.ids import TenantId
 from tidings.domain.lanes import Channel, Class
+from tidings.domain.routing import Hop, Order, Rule
 from tidings.domain.template import TemplateSource
 from tidings.providers.registry import KINDS
 from tidings.runtime.rundir import API_KEY, RECEIPTS_URLS, SANDBOX_KEY, write_private
@@ -29,6 +30,11 @@ from tidings.wiring.commands import control_of
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 TENANT: Final = "default"
 TWIN: Final = "default (test)"
+STAFF: Final = "staff"
+HOUSE: Final = "smtp"
+"""What goes to the staff goes by a mail server of the house, where there is one, and by the others after it."""
+
+CATEGORIES: Final = (("general", Class.transactional), ("news", Class.promotional), (STAFF, Class.transactional))
 SENDERS: Final[Mapping[Channel, Mapping[str, str]]] = {
     Channel.email: {"email": "hello@example.com", "name": "Tidings"},
     Channel.sms: {"number": "+15005550006"},
@@ -82,7 +88,7 @@ async def _tenant(control: Control, catalog: Catalog, name: str, twin_of: Tenant
 
 
 async def _furnish(control: Control, catalog: Catalog, tenant: TenantId) -> None:
-    for category, class_ in (("general", Class.transactional), ("news", Class.promotional)):
+    for category, class_ in CATEGORIES:
         if (tenant, category) not in catalog.categories:
             await control.put_category(tenant, category, class_, [Channel.email])
     for channel, identity in SENDERS.items():
@@ -105,13 +111,17 @@ async def _accounts(control: Control, settings: Settings, tenant: TenantId, who:
 
 async def _routes(control: Control, settings: Settings, tenant: TenantId) -> None:
     """A channel without a route gets one by all its accounts at the sandbox: the first, then those that back it up."""
-    catalog, found = await control.catalog(), defaultdict[Channel, list[int]](list)
+    catalog, found = await control.catalog(), defaultdict[Channel, list[Account]](list)
     for kind in pairs(settings.sandbox_providers):
         account = _account(catalog, tenant, kind)
         if account and (tenant, account.channel) not in catalog.routes:
-            found[account.channel].append(account.id)
+            found[account.channel].append(account)
     for channel, accounts in found.items():
-        await control.put_route(tenant, channel, accounts)
+        house = [one.id for one in accounts if one.name == HOUSE]
+        others = [one.id for one in accounts if one.name != HOUSE]
+        by_the_house = Order.of([Hop(id_) for id_ in (*house, *others)])
+        rules = [Rule(by_the_house, catalog.categories[tenant, STAFF].id)] if house else []
+        await control.put_route(tenant, channel, others or house, rules)
 
 
 async def _receipts(control: Control, settings: Settings, tenants: Mapping[str, TenantId]) -> None:

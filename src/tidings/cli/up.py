@@ -35,7 +35,7 @@ from tidings.runtime import rundir
 from tidings.runtime.child import Program
 from tidings.runtime.supervisor import Part, PartFailed, Patience, Supervisor
 from tidings.runtime.telemetry import Telemetry
-from tidings.sandbox.registry import STAND_INS
+from tidings.sandbox.registry import STAND_INS, scheme_of
 from tidings.settings import current, environment_of, pairs
 
 SANDBOX_SETTLE_S: Final = 30.0
@@ -170,7 +170,7 @@ class System:
     def _sandbox_addresses(self) -> None:
         self._learn(
             sandbox_url=f"http://{LOOPBACK}:{free_port()}",
-            sandbox_providers=[f"{name}=http://{LOOPBACK}:{free_port()}" for name in STAND_INS],
+            sandbox_providers=[f"{name}={scheme_of(name)}://{LOOPBACK}:{free_port()}" for name in STAND_INS],
         )
         if self._is_default("doubt.settle_s"):
             self._learn(doubt__settle_s=SANDBOX_SETTLE_S)

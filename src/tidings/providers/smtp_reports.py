@@ -23,7 +23,8 @@ STATUSES: Final[Mapping[str, str]] = {"failed": "undelivered", "delivered": "del
 """By action. All others are news only, such as a delay: the server tries again by itself."""
 
 REPORT_BYTES: Final = 65_536
-"""The report stands before the message that it returns; what lies beyond is not read."""
+REPORT_LINES: Final = 2_000
+"""The report stands before the message that it returns; what lies beyond either is not read."""
 
 _PARTS: Final = 32
 _RECIPIENTS: Final = 16
@@ -37,7 +38,7 @@ def reported(call: WebhookCall, secret: str) -> Sequence[Receipt] | None:
     given = call.headers.get("authorization", "").encode()
     if not secret or not hmac.compare_digest(given, f"Bearer {secret}".encode()):
         return None
-    report = _report(call.body[:REPORT_BYTES])
+    report = _report(b"".join(call.body[:REPORT_BYTES].splitlines(keepends=True)[:REPORT_LINES]))
     return [] if report is None else list(_receipts(report, call.body))
 
 

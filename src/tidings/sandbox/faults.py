@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
 from msgspec import Meta
+
+SLOW_MS: Final = 1000
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 
@@ -23,9 +26,19 @@ class FaultKind(StrEnum):
     accept_then_error = "accept_then_error"
     accept_then_hang = "accept_then_hang"
     accept_then_reset = "accept_then_reset"
+    reset = "reset"
     garbage = "garbage"
     bad_address = "bad_address"
     unauthorized = "unauthorized"
+
+
+TAKES: Final[Mapping[FaultKind, str | None]] = {
+    FaultKind.slow: None,
+    FaultKind.accept_then_error: None,
+    FaultKind.accept_then_hang: "hang",
+    FaultKind.accept_then_reset: "reset",
+}
+"""Those under which a message is taken, and what the ledger notes in place of an answer where there is none."""
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +57,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.fault == FaultKind.down and self.share < 1:
             raise ValueError("down takes no share: a listener is there or it is not")
+
+    @property
+    def delay_s(self) -> float:
+        usual_ms = SLOW_MS if self.fault == FaultKind.slow else 0
+        return (usual_ms if self.delay_ms is None else self.delay_ms) / 1000
 
 
 class Shutter(Protocol):

@@ -1,4 +1,4 @@
-"""The way every sending call goes, whatever the provider: fault, check, ledger, webhooks, answer."""
+"""The way every sending call over HTTP goes, whatever the provider: fault, check, ledger, webhooks, answer."""
 
 import asyncio
 import contextlib
@@ -9,38 +9,26 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from tidings.sandbox.faults import Fault, FaultKind, Faults
-from tidings.sandbox.ledger import Ledger
+from tidings.sandbox.faults import TAKES, Fault, FaultKind
+from tidings.sandbox.intake import Intake
 from tidings.sandbox.listener import gone, reset
-from tidings.sandbox.receipts import Postman
-from tidings.sandbox.standin import Answer, Look, StandIn
+from tidings.sandbox.standin import Answer, HttpStandIn, Look
 
-SLOW_MS: Final = 1000
 BROKEN: Final = 500
-_ENDED: Final = frozenset({FaultKind.down})
+_ENDED: Final = frozenset({FaultKind.down, FaultKind.reset})
 _OF_ALL_CALLS: Final = frozenset({FaultKind.rate_limit, FaultKind.error, FaultKind.garbage, FaultKind.unauthorized})
 """Other faults are about a message: whoever only looks meets none."""
-_TAKES: Final = {
-    FaultKind.slow: None,
-    FaultKind.accept_then_error: None,
-    FaultKind.accept_then_hang: "hang",
-    FaultKind.accept_then_reset: "reset",
-}
 
 
 class Front:
     """An ASGI application for the sending paths of one stand-in."""
 
-    def __init__(self, standin: StandIn, ledger: Ledger, faults: Faults, postman: Postman) -> None:
+    def __init__(self, standin: HttpStandIn, intake: Intake) -> None:
         self._standin = standin
-        self._ledger = ledger
-        self._faults = faults
-        self._postman = postman
+        self._intake = intake
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._ledger.books[self._standin.name].requests += 1
-        request = Request(scope, receive)
-        fault = self._faults.draw(self._standin.name)
+        request, fault = Request(scope, receive), self._intake.asked()
         try:
             if fault is None:
                 answer = self._serve(request, await self._body(request))
@@ -51,7 +39,7 @@ class Front:
             return
 
     def enquiry(self, look: Look) -> "Enquiry":
-        return Enquiry(self._standin, self._faults, look)
+        return Enquiry(self._standin, self._intake, look)
 
     async def _body(self, request: Request) -> bytes | None:
         """None when it is too large: then the rest stays unread."""
@@ -69,29 +57,31 @@ class Front:
         """What the real one would answer. ``told`` is noted instead, when the client hears otherwise."""
         read = self._standin.error(413) if body is None else self._standin.read(request, body)
         if isinstance(read, Answer):
-            self._ledger.books[self._standin.name].refused += 1
+            self._intake.refused()
             return read
-        expected = self._postman.expect(read.messages)
-        self._ledger.take(self._standin.name, read.messages, told or str(read.answer.status), expected)
+        self._intake.took(read.messages, told or str(read.answer.status))
         return read.answer
 
     async def _misbehave(self, request: Request, fault: Fault) -> Answer | None:
         """The answer under this fault; None when there was none, and never will be."""
         if fault.fault == FaultKind.down:
-            self._ledger.books[self._standin.name].refused += 1
+            self._intake.refused()
             await reset(request)
             return None
         body = await self._body(request)
-        if fault.fault in _TAKES:
+        if fault.fault in TAKES:
             return await self._take_and_fail(request, body, fault)
-        self._ledger.books[self._standin.name].refused += 1
-        await _pause(request, _delay_s(fault))
+        self._intake.refused()
+        await _pause(request, fault.delay_s)
+        if fault.fault == FaultKind.reset:
+            await reset(request)
+            return None
         return self._standin.misbehave(fault)
 
     async def _take_and_fail(self, request: Request, body: bytes | None, fault: Fault) -> Answer | None:
         """In the ledger first. A call that the real one would refuse is refused as ever: it cannot be taken."""
         answer = self._serve(request, body, _told(fault))
-        await _pause(request, _delay_s(fault))
+        await _pause(request, fault.delay_s)
         if answer.status >= 400 or fault.fault == FaultKind.slow:
             return answer
         if fault.fault == FaultKind.accept_then_error:
@@ -103,18 +93,18 @@ class Front:
 class Enquiry:
     """An ASGI application for what a customer may ask about its own account: nothing is taken, and nothing counted."""
 
-    def __init__(self, standin: StandIn, faults: Faults, look: Look) -> None:
+    def __init__(self, standin: HttpStandIn, intake: Intake, look: Look) -> None:
         self._standin = standin
-        self._faults = faults
+        self._intake = intake
         self._look = look
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, fault = Request(scope, receive), self._faults.draw(self._standin.name)
+        request, fault = Request(scope, receive), self._intake.fault()
         if fault is not None and fault.fault in _ENDED:
             return await reset(request)
         try:
             if fault is not None:
-                await _pause(request, _delay_s(fault))
+                await _pause(request, fault.delay_s)
             if fault is None or fault.fault not in _OF_ALL_CALLS:
                 answer = self._look(request)
             else:
@@ -128,12 +118,7 @@ def _told(fault: Fault) -> str | None:
     """What the ledger notes of this answer; None: its status."""
     if fault.fault == FaultKind.accept_then_error:
         return str(fault.status or BROKEN)
-    return _TAKES[fault.fault]
-
-
-def _delay_s(fault: Fault) -> float:
-    usual_ms = SLOW_MS if fault.fault == FaultKind.slow else 0
-    return (usual_ms if fault.delay_ms is None else fault.delay_ms) / 1000
+    return TAKES[fault.fault]
 
 
 async def _pause(request: Request, delay_s: float) -> None:
@@ -144,7 +129,7 @@ async def _pause(request: Request, delay_s: float) -> None:
             raise ClientDisconnect
 
 
-def provider_app(standin: StandIn, front: Front) -> Router:
+def provider_app(standin: HttpStandIn, front: Front) -> Router:
     """Everything that a provider answers, at the paths that it really has."""
     wrong_method = respond(standin.error(405))
     return Router(

@@ -1,4 +1,4 @@
-"""What one stand-in was asked and took, whatever protocol it speaks: its counts, its fault, the ledger, its webhooks."""
+"""What one stand-in was asked and took, in whatever protocol: its counts, its fault, the ledger, its webhooks."""
 
 from collections.abc import Sequence
 

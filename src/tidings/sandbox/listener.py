@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from typing import Protocol
+from typing import Protocol, cast
 
 import uvicorn
 from starlette.requests import Request
@@ -119,6 +119,13 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
+def cut(transport: asyncio.BaseTransport) -> None:
+    """Ends a connection with a TCP reset."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    cast(asyncio.WriteTransport, transport).abort()
+
+
 async def gone(receive: Receive) -> None:
     """Returns when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
@@ -127,8 +134,5 @@ async def gone(receive: Receive) -> None:
 
 async def reset(request: Request) -> None:
     """Ends the connection with a TCP reset instead of an answer."""
-    transport = request.scope["extensions"][TRANSPORT]["transport"]
-    with contextlib.suppress(OSError):
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()
+    cut(request.scope["extensions"][TRANSPORT]["transport"])
     await gone(request.receive)

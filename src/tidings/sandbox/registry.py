@@ -2,27 +2,30 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from tidings.sandbox.fcm import Fcm
 from tidings.sandbox.mailgun import Mailgun
 from tidings.sandbox.sendgrid import SendGrid
 from tidings.sandbox.signing import SigningKey
-from tidings.sandbox.standin import Account, StandIn
+from tidings.sandbox.smtp import Smtp
+from tidings.sandbox.standin import Account, HttpStandIn, StandIn
 from tidings.sandbox.twilio import Twilio
 from tidings.sandbox.whatsapp import WhatsApp
 
+Made_co = TypeVar("Made_co", bound=StandIn, covariant=True)
 
-class Make(Protocol):
+
+class Make(Protocol[Made_co]):
     """A class of stand-ins."""
 
-    def __call__(self, account: Account, /) -> StandIn: ...
+    def __call__(self, account: Account, /) -> Made_co: ...
 
     @staticmethod
     def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]: ...
 
 
-STAND_INS: Final[Mapping[str, Make]] = MappingProxyType(
+OVER_HTTP: Final[Mapping[str, Make[HttpStandIn]]] = MappingProxyType(
     {
         SendGrid.name: SendGrid,
         Mailgun.name: Mailgun,
@@ -31,3 +34,9 @@ STAND_INS: Final[Mapping[str, Make]] = MappingProxyType(
         WhatsApp.name: WhatsApp,
     }
 )
+STAND_INS: Final[Mapping[str, Make[StandIn]]] = MappingProxyType({**OVER_HTTP, Smtp.name: Smtp})
+
+
+def scheme_of(name: str) -> str:
+    """How the address of a stand-in begins."""
+    return "http" if name in OVER_HTTP else Smtp.scheme

@@ -40,6 +40,10 @@ class SigningKey:
             raise ValueError(f"{path} holds no EC P-256 private key")
         return cls(private, path)
 
+    @property
+    def private(self) -> ec.EllipticCurvePrivateKey:
+        return self._private
+
     def sign(self, message: bytes) -> str:
         """Base64 of the DER signature."""
         return base64.b64encode(self._private.sign(message, ec.ECDSA(hashes.SHA256()))).decode()

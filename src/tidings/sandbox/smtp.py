@@ -55,7 +55,7 @@ class Smtp:
 
     def read(self, mail: Mail, queue_id: str) -> Message | str:
         """What is taken, or the reply that refuses it."""
-        parsed = cast(EmailMessage, message_from_bytes(mail.content, policy=default))
+        parsed = message_from_bytes(mail.content, policy=default)
         flaw = _flaw(parsed)
         if flaw is not None:
             return f"550 5.7.1 This message is not compliant with RFC 5322: {flaw}"

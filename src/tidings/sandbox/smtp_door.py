@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Any, AnyStr, Final
+from typing import Any, AnyStr, Final, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -33,8 +33,8 @@ WRONG: Final[Mapping[FaultKind, tuple[str, str]]] = {
 """The step at which a fault shows, and the reply to it."""
 
 
-class Parcelled(Envelope):
-    """One message under way, and the fault that hits it."""
+class Transaction(Envelope):
+    """One message, and the fault that hits it."""
 
     fault: Fault | None = None
 
@@ -73,8 +73,8 @@ class Steps:
         turned_away = fault is not None and fault.fault == FaultKind.unauthorized
         return AuthResult(success=known and not turned_away, handled=False, auth_data=given)
 
-    async def handle_MAIL(  # noqa: N802
-        self, _server: SMTP, session: Session, envelope: Parcelled, address: str, options: Sequence[str]
+    async def handle_MAIL(
+        self, _server: SMTP, session: Session, envelope: Transaction, address: str, options: Sequence[str]
     ) -> str:
         envelope.fault = self._intake.asked()
         if (reply := await self._wrong(envelope, "MAIL")) is not None:
@@ -85,8 +85,8 @@ class Steps:
         envelope.mail_options.extend(options)
         return "250 2.1.0 Ok"
 
-    async def handle_RCPT(  # noqa: N802
-        self, _server: SMTP, _session: Session, envelope: Parcelled, address: str, options: Sequence[str]
+    async def handle_RCPT(
+        self, _server: SMTP, _session: Session, envelope: Transaction, address: str, options: Sequence[str]
     ) -> str:
         if (reply := await self._wrong(envelope, "RCPT")) is not None:
             return reply
@@ -96,7 +96,7 @@ class Steps:
         envelope.rcpt_options.extend(options)
         return "250 2.1.5 Ok"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Parcelled) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Transaction) -> str:
         fault, queue_id = envelope.fault, secrets.token_hex(5).upper()
         if (reply := await self._wrong(envelope, DOT)) is not None:
             return reply
@@ -105,8 +105,8 @@ class Steps:
         read = self._standin.read(mail, queue_id)
         if isinstance(read, str):
             return self._refused(read)
-        reply = (fault and _reply(fault, DOT)) or f"250 2.0.0 Ok: queued as {queue_id}"
-        told = TAKES[fault.fault] if fault else None
+        reply = _reply(fault, DOT) or f"250 2.0.0 Ok: queued as {queue_id}"
+        told = TAKES[fault.fault] if fault is not None else None
         self._intake.took([read], told or reply[:3])
         await _pause(fault)
         if told is not None:
@@ -118,14 +118,14 @@ class Steps:
         self._intake.refused()
         await silence(server, resetting=True)
 
-    async def _wrong(self, envelope: Parcelled, step: str) -> str | None:
+    async def _wrong(self, envelope: Transaction, step: str) -> str | None:
         """The reply of a fault under which nothing is taken, if this is its step."""
         fault = envelope.fault
-        reply = _reply(fault, step) if fault is not None and fault.fault not in TAKES else None
-        if reply is not None:
-            await _pause(fault)
-            self._intake.refused()
-        return reply
+        reply = _reply(fault, step)
+        if reply is None or (fault is not None and fault.fault in TAKES):
+            return None
+        await _pause(fault)
+        return self._refused(reply)
 
     def _refused(self, reply: str) -> str:
         self._intake.refused()
@@ -154,36 +154,37 @@ class Conversation(SMTP):
     def leave(self) -> None:
         """At once where no message is under way, else after its last reply."""
         self._leaving = True
-        if not self._under_way and isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.write(f"{GOODBYE}\r\n".encode())
-            self.transport.close()
+        if not self._under_way and self._out is not None:
+            self._out.write(f"{GOODBYE}\r\n".encode())
+            self._out.close()
 
     def cut_off(self) -> asyncio.Future[None]:
         """Ends it now; done when all that was under way in it has ended."""
         assert self._handler_coroutine is not None
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
+        if self._out is not None:
+            self._out.abort()
         self._handler_coroutine.cancel()
         return self._handler_coroutine
 
     async def push(self, status: AnyStr) -> None:
         """Says it. Whoever says 421 hangs up."""
         await super().push(status)
-        if isinstance(status, str) and status.startswith("421") and self.transport is not None:
-            self.transport.close()
+        if isinstance(status, str) and status.startswith("421") and self._out is not None:
+            self._out.close()
         elif self._leaving:
             self.leave()
 
-    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
-        envelope = self.envelope
-        if isinstance(envelope, Parcelled) and envelope.fault and envelope.fault.fault == FaultKind.reset:
+    async def smtp_DATA(self, arg: str) -> None:
+        """Resets where it has to: of a message that is whole the library tells, of one that has begun nobody."""
+        now = cast(Transaction, self.envelope)
+        if now.rcpt_tos and now.fault is not None and now.fault.fault == FaultKind.reset:
             await self.push("354 End data with <CR><LF>.<CR><LF>")
-            await self._reader.readline()
+            await self._reader.read(1)
             await self._steps.broken(self)
         await super().smtp_DATA(arg)
 
     def _create_envelope(self) -> Envelope:
-        return Parcelled()
+        return Transaction()
 
     async def _handle_client(self) -> None:
         """The whole of it. A client that breaks off is no error."""
@@ -193,6 +194,10 @@ class Conversation(SMTP):
                 await super()._handle_client()
         finally:
             self._known.discard(self)
+
+    @property
+    def _out(self) -> asyncio.Transport | None:
+        return cast("asyncio.Transport | None", self.transport)
 
     @property
     def _under_way(self) -> bool:
@@ -211,10 +216,10 @@ async def _pause(fault: Fault | None) -> None:
         await asyncio.sleep(fault.delay_s)
 
 
-def _reply(fault: Fault, step: str) -> str | None:
+def _reply(fault: Fault | None, step: str) -> str | None:
     """What this fault makes of the step; None where it changes nothing."""
-    at, usual = WRONG.get(fault.fault, ("", ""))
-    if at != step:
+    at, usual = WRONG.get(fault.fault, ("", "")) if fault is not None else ("", "")
+    if fault is None or at != step:
         return None
     return usual if fault.status is None else f"{fault.status} As it was asked for"
 

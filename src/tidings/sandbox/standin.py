@@ -106,17 +106,29 @@ Look = Callable[[Request], Answer]
 
 
 class StandIn(Protocol):
-    """One provider, one file. Adding it here is adding it everywhere: one row in ``registry``.
-
-    ``paths`` are those that send; a body over ``limit_bytes`` is refused unread. ``reports`` says whether it has
-    webhooks at all.
-    """
+    """One provider, one file. Adding it here is adding it everywhere: one row in ``registry``. ``reports`` says whether
+    it has webhooks at all."""
 
     name: str
     channel: str
+    reports: bool
+
+    @staticmethod
+    def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]:
+        """The settings that make an account of Tidings a customer of this stand-in at ``url``: its credential ends
+        with ``who``, which is LIVE or TEST."""
+        ...
+
+    def webhooks(self, news: Sequence[News], *, shuffle: bool) -> Sequence[Parcel]:
+        """The calls that tell it, as few as the real one would make; events within them in any order if ``shuffle``."""
+        ...
+
+
+class HttpStandIn(StandIn, Protocol):
+    """One that is called over HTTP. ``paths`` are those that send; a body over ``limit_bytes`` is refused unread."""
+
     paths: Sequence[str]
     limit_bytes: int
-    reports: bool
 
     def read(self, request: Request, body: bytes) -> Taken | Answer:
         """Checks a sending call as the real one would; an ``Answer`` refuses it."""
@@ -130,12 +142,6 @@ class StandIn(Protocol):
         """The answer of a fault under which nothing is taken, or of ``accept_then_error``."""
         ...
 
-    @staticmethod
-    def customer(url: str, key: SigningKey, who: str) -> Mapping[str, str]:
-        """The settings that make an account of Tidings a customer of this stand-in at ``url``: its credential ends
-        with ``who``, which is LIVE or TEST."""
-        ...
-
     def account(self) -> Mapping[str, Look]:
         """By path, what a customer is told who asks about its own account. Faults of the whole provider hit these calls
         as they hit those that send."""
@@ -143,8 +149,4 @@ class StandIn(Protocol):
 
     def routes(self) -> Sequence[BaseRoute]:
         """Whatever else the real one answers besides sending."""
-        ...
-
-    def webhooks(self, news: Sequence[News], *, shuffle: bool) -> Sequence[Parcel]:
-        """The calls that tell it, as few as the real one would make; events within them in any order if ``shuffle``."""
         ...

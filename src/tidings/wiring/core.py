@@ -117,7 +117,7 @@ def provider_of(settings: Settings, catalog: CatalogCache, account: Account) -> 
     says. Raises ValueError."""
     usual, forced = settings.worker, {"egress": msgspec.json.encode(egress_of(settings)).decode()}
     if catalog().tenants[account.tenant].twin_of is not None:
-        forced["url"] = _sandbox_url(settings, account.kind)
+        forced |= _at_sandbox(settings, account.kind)
     common = {
         # As many as there may be calls: one that waits here for its turn outlives its mark.
         "connections": str(usual.concurrency),
@@ -139,11 +139,13 @@ def egress_of(settings: Settings) -> Egress:
     return Egress(settings.egress_allow, exempt, settings.egress_ports)
 
 
-def _sandbox_url(settings: Settings, kind: str) -> str:
+def _at_sandbox(settings: Settings, kind: str) -> Mapping[str, str]:
+    """Where a test tenant sends, and that it is spoken with there as the address says: whatever ``tls`` an account asks
+    for is about another server."""
     url = pairs(settings.sandbox_providers).get(kind)
     if url is None:
         raise ValueError(f"a test tenant sends to the sandbox only, and there is none for {kind}")
-    return url
+    return {"url": url, "tls": "none" if urlsplit(url).scheme == "smtp" else ""}
 
 
 def flaw_of(settings: Settings, catalog: CatalogCache, account: Account) -> str | None:

@@ -282,3 +282,18 @@ async def test_an_idle_connection_is_not_used_for_ever() -> None:
             await one.call(ENVELOPE, lambda: True)
         assert len(peer.seen) == 2
         one.close()
+
+
+async def test_a_server_that_reports_by_envelope_is_given_the_reference() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.say(b"220 mail.example.com\r\n")
+        while True:
+            verb = (await talk.line()).split()[0].decode()
+            await talk.say({"EHLO": b"250-mail.example.com\r\n250 DSN\r\n"}.get(verb, REPLIES.get(verb, b"250 ok\r\n")))
+            if verb == "DATA":
+                await talk.until(END)
+                await talk.say(b"250 queued\r\n")
+
+    async with playing(script) as peer:
+        assert isinstance(await said(account(peer.port)), Sent)
+        assert f"\r\nMAIL FROM:<shop@example.com> RET=HDRS ENVID={REFERENCE}\r\n".encode() in peer.seen[0]

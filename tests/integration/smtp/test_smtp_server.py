@@ -104,6 +104,14 @@ async def test_headers_that_are_ours_cannot_be_brought_along() -> None:
     assert mail.get_content_type() == "multipart/alternative"
 
 
+async def test_bounces_go_where_the_account_wants_them_and_replies_to_the_sender() -> None:
+    async with mail_server() as server:
+        await said(account(server.port, return_path="bounces@example.com"))
+        (envelope,) = server.taken
+    assert envelope.mail_from == "bounces@example.com"
+    assert read(envelope)["From"] == "shop@example.com"
+
+
 SECURE = {"starttls": ("smtp", {"tls": "starttls"}), "from the first byte": ("smtps", {})}
 
 

@@ -5,8 +5,9 @@ import { $, call, element, text } from "./elements.js";
 const COUNTS = { accepted: "taken", refused: "refused", repeated: "repeated" };
 const FAULTS = {
   down: "down: connections refused", refuse: "refuse for good", slow: "slow", rate_limit: "rate limit",
-  error: "error 503", accept_then_error: "accept, then error", accept_then_hang: "accept, then hang",
-  accept_then_reset: "accept, then reset", garbage: "garbage", bad_address: "bad address", unauthorized: "unauthorized",
+  error: "error", accept_then_error: "accept, then error", accept_then_hang: "accept, then hang",
+  accept_then_reset: "accept, then reset", reset: "reset, not taken", garbage: "garbage", bad_address: "bad address",
+  unauthorized: "unauthorized",
 };
 const RECEIPTS = {
   delivered: ["delivered", {}],
