@@ -326,6 +326,12 @@ class WebhookHealth(Protocol):
         """The same at once, if this is still its address."""
         ...
 
+    async def untold(self) -> Sequence[Disabled]:
+        """Those of which their tenants' others have not been told."""
+        ...
+
+    async def told(self, disabled: Disabled) -> None: ...
+
 
 Post = Callable[[Webhook, str, bytes, datetime], Awaitable[Posted]]
 """Tells one webhook one event, once: the callback's id, its body, and the instant to sign."""
@@ -353,9 +359,3 @@ Reach = Callable[[str], None]
 
 FileStrays = Callable[[int, Sequence[Receipt]], Awaitable[None]]
 """Keeps receipts of an account that name no delivery of ours."""
-    async def untold(self) -> Sequence[Disabled]:
-        """Those of which their tenants' others have not been told."""
-        ...
-
-    async def told(self, disabled: Disabled) -> None: ...
-

@@ -79,6 +79,7 @@ class WebhookSettings(Group, frozen=True):
     concurrency: int
     poll_s: float
     retry_schedule_s: tuple[float, ...]
+    retry_after_most_s: float
     disable_after_s: float
     secret_overlap_s: float
 
@@ -112,4 +113,3 @@ class UpSettings(Group, frozen=True):
     restart_first_s: float
     restart_most_s: float
     shards: int
-    retry_after_most_s: float

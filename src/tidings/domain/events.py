@@ -234,6 +234,15 @@ class CallbacksDropped(Event, frozen=True, gc=False):
     why: str
 
 
+class CallbacksCounted(Event, frozen=True, gc=False):
+    """What a shard still has to tell callers' systems: how much (counted up to a hundred thousand), and for how long
+    the oldest of it has been due."""
+
+    shard: int
+    waiting: int
+    oldest_due_s: float
+
+
 class WebhookDisabled(Event, frozen=True, gc=False):
     """A caller's system is no longer called: it is ``gone``, or was ``failing`` for too long."""
 
@@ -255,12 +264,3 @@ class PartRestarted(Event, frozen=True, gc=False):
     part: str
     code: int
     wait_s: float
-class CallbacksCounted(Event, frozen=True, gc=False):
-    """What a shard still has to tell callers' systems: how much (counted up to a hundred thousand), and for how long
-    the oldest of it has been due."""
-
-    shard: int
-    waiting: int
-    oldest_due_s: float
-
-

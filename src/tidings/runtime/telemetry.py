@@ -163,6 +163,11 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     events.CallbacksDropped: _row(
         "warning", Adds("tidings_callbacks_dropped", "Callbacks that nobody will be told", "count", "why")
     ),
+    events.CallbacksCounted: _row(
+        "debug",
+        Shows("tidings_callbacks_waiting", "Callbacks still to be told, up to 100,000", "waiting", "shard"),
+        Shows("tidings_callbacks_oldest_due_seconds", "Since the oldest callback was due", "oldest_due_s", "shard"),
+    ),
     events.WebhookDisabled: _row(
         "warning", Adds("tidings_webhooks_disabled", "Webhooks that are no longer called", label="why")
     ),
@@ -181,11 +186,6 @@ class Telemetry:
 
     def __init__(self, role: str, level: str = "info", stream: TextIO | None = None) -> None:
         self._registry = CollectorRegistry()
-    events.CallbacksCounted: _row(
-        "debug",
-        Shows("tidings_callbacks_waiting", "Callbacks still to be told, up to 100,000", "waiting", "shard"),
-        Shows("tidings_callbacks_oldest_due_seconds", "Since the oldest callback was due", "oldest_due_s", "shard"),
-    ),
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._log = _logger(stream or sys.stderr, _LEVELS[level]).bind(process=role)

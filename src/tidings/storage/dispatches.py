@@ -95,6 +95,8 @@ class DispatchStore:
             raise  # a row that cannot be stored, now or later
         except asyncpg.PostgresError as fault:
             raise Unavailable(f"shard {shard}: {type(fault).__name__}") from fault
+        if late := sum(row["late"] for row in done):
+            self._emit(DoubtResolved(late, LATE_ANSWER))
         return [row["id"] for row in done]
 
     async def _settled(self, connection: PoolConnection, rows: Sequence[Settled]) -> Sequence[asyncpg.Record]:
@@ -107,8 +109,6 @@ class DispatchStore:
             await self._tokens.forget(connection, dead)
         return done
 
-        if late := sum(row["late"] for row in done):
-            self._emit(DoubtResolved(late, LATE_ANSWER))
     async def look_again(
         self, shard: ShardNumber, ids_: Sequence[DeliveryId], tokens: Sequence[int], after_s: Sequence[float]
     ) -> None:

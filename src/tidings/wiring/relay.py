@@ -46,15 +46,15 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
         limit=_DOUBTS_TOGETHER,
     )
     keys = AcceptStore(plain, settings.retention.idempotency_s, settings.retention.deduplication_s)
+    callbacks = CallbackStore(quick, plain, 2 * settings.webhooks.timeout_s + _LEASE_MORE_S)
     sweep = Sweep(
         empty_keys=keys.empty_keys,
-    callbacks = CallbackStore(quick, plain, 2 * settings.webhooks.timeout_s + _LEASE_MORE_S)
         make_partitions=partial(make_partitions, plain),
         spread=SuppressionStore(plain).spread,
         in_doubt=DoubtFigures(quick).standing,
+        owed=callbacks.owed,
         catalogs=core.catalog,
         clock=core.clock,
-        owed=callbacks.owed,
         emit=core.emit,
         keys_batch=settings.relay.keys_empty_batch,
         ahead_days=settings.relay.partitions_ahead_days,
@@ -63,7 +63,6 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
     relay = Relay(
         doubt=doubt,
         sweep=sweep,
-        lookout=Lookout(Figures(quick).lanes, core.roll, quick.numbers, core.emit),
         callers=_callers_of(core, callbacks, plain),
         hints=core.hints,
         shards=quick.numbers,

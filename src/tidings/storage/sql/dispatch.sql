@@ -97,7 +97,7 @@ attempts AS (
 ends AS MATERIALIZED (
     SELECT id, token, n, mark, mark = 10 AS sure, reason, why, address, address_hash FROM r WHERE mark IS NOT NULL
     UNION ALL
-    SELECT r.id, r.token, r.n, v.status, false, NULL, r.address, r.address_hash
+    SELECT r.id, r.token, r.n, v.status, false, NULL, NULL, r.address, r.address_hash
     FROM r CROSS JOIN LATERAL (
         SELECT status FROM delivery WHERE id = r.id AND id BETWEEN $1 AND $2 OFFSET 0
     ) v
@@ -115,6 +115,11 @@ overtaken AS (
     SELECT id, tries, provider, 'unsure', 'another_try', started_at FROM gone WHERE state IN (2, 3) AND tries <> n
     ON CONFLICT (delivery_id, n) DO NOTHING
 ),
+doubted AS MATERIALIZED (
+    -- an update cannot tell what was there before it; for the few that stay it is read
+    SELECT r.id FROM r CROSS JOIN LATERAL (SELECT state, token FROM dispatch WHERE id = r.id OFFSET 0) d
+    WHERE r.mark IS NULL AND d.state = 3 AND d.token <> r.token
+),
 kept AS (
     UPDATE dispatch d
     SET state = r.state, lane = coalesce(r.lane, d.home), token = 0, claims = 0, hinted = false,
@@ -128,11 +133,6 @@ kept AS (
     RETURNING d.id, d.state, d.reason, r.duplicate_possible
 ),
 done AS (
-doubted AS MATERIALIZED (
-    -- an update cannot tell what was there before it; for the few that stay it is read
-    SELECT r.id FROM r CROSS JOIN LATERAL (SELECT state, token FROM dispatch WHERE id = r.id OFFSET 0) d
-    WHERE r.mark IS NULL AND d.state = 3 AND d.token <> r.token
-),
     -- after a try that was taken, or may have been, a refusal or an expiry (above 30) is not the whole truth
     UPDATE delivery v
     SET (status, reason, detail, finished_at, address, address_hash) = (
