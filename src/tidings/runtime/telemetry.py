@@ -52,8 +52,8 @@ class Observes(msgspec.Struct, frozen=True):
 
 
 class Shows(msgspec.Struct, frozen=True):
-    """A gauge: the figure of ``field`` as ``whose`` last knew it; with ``labels`` a mapping from their values. What it no
-    longer names is no longer shown."""
+    """A gauge: the figure of ``field`` as ``whose`` last knew it; with ``labels`` a mapping from their values. What it
+    no longer names is no longer shown."""
 
     metric: str
     text: str
