@@ -159,10 +159,12 @@ class System:
         return last
 
     async def by(self, *providers: str) -> None:
-        """E-mail goes by these, in this order. Returns when all processes know: they look twice a second."""
+        """E-mail goes by these, in this order, unless a rule says otherwise. Returns when all processes know: they look
+        twice a second."""
         status, said, _ = await self.ask("GET", "/routes/email")
         if said["providers"] != list(providers):
-            status, said, _ = await self.ask("PUT", "/routes/email", {"providers": list(providers)})
+            route = {"providers": list(providers), "rules": said["rules"]}
+            status, said, _ = await self.ask("PUT", "/routes/email", route)
             assert status == 200, said
             await asyncio.sleep(1)
 

@@ -6,10 +6,25 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections import Counter
 
-from tests.system import System
+import pytest_asyncio
+
+from tests.system import System, running
 
 LAST = {"email": "sent", "sms": "delivered", "push": "sent", "whatsapp": "delivered"}
 """How the last of each channel ends. The last mail goes by a mail server, which says nothing of what arrives."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared_fresh(tmp_path_factory):
+    """One whose routes are those that it was made with."""
+    async with running(tmp_path_factory.mktemp("demo")) as system:
+        yield system
+
+
+@pytest_asyncio.fixture
+async def fresh(shared_fresh: System):
+    await shared_fresh.begin()
+    yield shared_fresh
 
 
 async def demonstrated(system: System) -> str:
@@ -20,21 +35,21 @@ async def demonstrated(system: System) -> str:
     return told.decode()
 
 
-async def test_the_demonstration_ends_when_every_channel_has_arrived(system: System):
-    told = await demonstrated(system)
+async def test_the_demonstration_ends_when_every_channel_has_arrived(fresh: System):
+    told = await demonstrated(fresh)
     for channel in LAST:
         lines = [line for line in told.splitlines() if f" {channel} " in line]
         assert lines[-1].split()[-2] == LAST[channel], told
-    taken = Counter(one["provider"] for one in await system.taken())
+    taken = Counter(one["provider"] for one in await fresh.taken())
     assert taken == {"sendgrid": 3, "twilio": 3, "fcm": 3, "whatsapp": 3, "smtp": 1}
 
 
-async def test_a_browser_shows_each_message_as_its_reader_sees_it(system: System, tool, tmp_path):
-    await demonstrated(system)
+async def test_a_browser_shows_each_message_as_its_reader_sees_it(fresh: System, tool, tmp_path):
+    await demonstrated(fresh)
 
     async def page(provider: str) -> str:
         words = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom")
-        address = f"{system.sandbox_url}/?provider={provider}"
+        address = f"{fresh.sandbox_url}/?provider={provider}"
         profile = f"--user-data-dir={tmp_path}"
         browser = await asyncio.create_subprocess_exec(
             tool("chromium"), *words, profile, address, stdout=PIPE, stderr=DEVNULL
