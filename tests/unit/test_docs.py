@@ -39,6 +39,7 @@ FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FUNCTION = re.compile(r"`(tidings(?:\.\w+)+):(\w+(?:\.\w+)*)`")
 WORD = re.compile(r"`(\w+)`")
+BARS = re.compile(r"(?<!\\)\|")
 
 
 def prose(page: Path) -> str:
@@ -143,6 +144,19 @@ def test_every_call_of_the_api_that_is_named_exists(page, there_are):
 @every_page
 def test_nothing_is_left_to_do(page):
     assert not re.search(r"\b(TODO|TBD|FIXME|XXX)\b", page.read_text())
+
+
+@every_page
+def test_every_table_has_a_head_and_as_many_cells_in_each_row(page):
+    lines = prose(page).splitlines()
+    for at, line in enumerate(lines):
+        if not line.startswith("|"):
+            continue
+        before = lines[at - 1] if at else ""
+        if before.startswith("|"):
+            assert len(BARS.findall(line)) == len(BARS.findall(before)), line
+        else:
+            assert re.fullmatch(r"\|( *:?-+:? *\|)+", lines[at + 1]), f"no head: {line}"
 
 
 # states
