@@ -20,6 +20,7 @@ from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Channel, Lane
 from tidings.domain.notification import Acceptance, Accepted, Content
 from tidings.domain.outcome import Outcome, Receipt, Trouble
+from tidings.domain.presence import Present
 from tidings.domain.price import Charge
 from tidings.domain.suppression import Suppression
 
@@ -51,7 +52,8 @@ class Marked(msgspec.Struct, frozen=True, gc=False):
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """The end of one hold. ``n`` is the try that it is about (the claimed ``tries`` when no call was made, and then
     ``said`` is None). ``again_in`` is the lane that workers are woken for when it is due again at once,
-    ``waits_for`` the tenant for one of whose accounts it waits, ``charge`` what the call comes to if it was taken."""
+    ``waits_for`` the tenant for one of whose accounts it waits, ``charge`` what the call comes to if it was taken,
+    ``home`` the lane that it came from."""
 
     id: DeliveryId
     token: int
@@ -68,6 +70,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     again_in: Lane | None = None
     waits_for: TenantId | None = None
     charge: Charge | None = None
+    home: Lane | None = None
 
 
 class Dispatches(Protocol):
@@ -194,6 +197,22 @@ class Board(Protocol):
 
     async def read(self) -> Sequence[Sequence[Seen]]:
         """What each worker shows that is alive."""
+        ...
+
+
+class RollCall(Protocol):
+    """Where processes show that they are there, and what they have done. Best effort, like the board."""
+
+    async def show(self, present: Present) -> None:
+        """In place of what this process showed before. Forgotten soon when it is not shown again."""
+        ...
+
+    async def leave(self, present: Present) -> None:
+        """This process is there no longer."""
+        ...
+
+    async def read(self, *roles: str) -> Sequence[Present] | None:
+        """Those of these roles that are alive; None where nobody can tell."""
         ...
 
 

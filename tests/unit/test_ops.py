@@ -23,8 +23,8 @@ async def stuck() -> None:
 
 
 @asynccontextmanager
-async def served(**checks):
-    server = await Ops(checks, lambda: b"up 1\n", timeout_s=0.2).serve("127.0.0.1", 0)
+async def served(warnings=(), **checks):
+    server = await Ops(checks, lambda: b"up 1\n", 0.2, lambda: warnings).serve("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port_of(server)}") as session:
             yield session
@@ -54,6 +54,13 @@ async def test_it_is_not_ready_when_one_fails_or_hangs_and_says_which():
         "disk": "ok",
     }
     assert "secret" not in text
+
+
+async def test_what_is_wrong_around_it_is_told_and_makes_nobody_unready():
+    async with served(["no relay is alive"], database=fine) as session, session.get("/readyz") as answer:
+        assert answer.status == 200
+        told = await answer.json()
+    assert told["status"] == "ready" and told["warnings"] == ["no relay is alive"]
 
 
 async def test_metrics_are_shown_as_they_are():

@@ -23,6 +23,8 @@ def sample(kind: type[events.Event]) -> events.Event:
         str: "reason",
         tuple[float, ...]: (0.1, 0.2),
         Mapping[str, int]: {"sent": 2, "again": 1},
+        Mapping[tuple[str], int]: {("email.transactional",): 2},
+        Mapping[tuple[str], float]: {("email.transactional",): 0.5},
         Mapping[tuple[str, str], int]: {("email", "sendgrid"): 2},
         Mapping[tuple[str, str, str], int]: {("sms", "twilio", "USD"): 16_600},
         Mapping[tuple[str, str], float]: {("email", "sendgrid"): 0.5},
@@ -71,11 +73,13 @@ def test_every_meter_of_an_event_moves(kind):
 def test_counts_by_outcome_are_kept_apart():
     telemetry = Telemetry("worker", "error", io.StringIO())
     for _ in range(2):
-        telemetry.emit(events.BatchSettled({"sent": 5, "again": 1}, lost=2, took_s=0.01))
+        lane = "email.transactional"
+        telemetry.emit(events.BatchSettled({"sent": 5, "again": 1}, {lane: 5}, {lane: 4}, lost=2, took_s=0.01))
     found = figures(telemetry)
     assert found["tidings_settled_total", "sent"] == 10
     assert found["tidings_settled_total", "again"] == 2
     assert found["tidings_settled_by_others_total",] == 4
+    assert (found["tidings_left_total", lane], found["tidings_sent_total", lane]) == (10, 8)
 
 
 def test_costs_are_added_up_by_channel_kind_and_currency():
@@ -95,6 +99,17 @@ def test_a_gauge_shows_what_each_shard_knew_last_and_forgets_what_is_gone():
         telemetry.emit(events.DoubtsCounted(shard, counts, oldest))
     found = {key[1:]: value for key, value in figures(telemetry).items() if key[0] == "tidings_in_doubt"}
     assert found == {(*by_mail, "0"): 3, (*by_mail, "1"): 2}
+
+
+def test_what_was_counted_can_be_read_back_by_its_label():
+    telemetry = Telemetry("work", "error", io.StringIO())
+    assert telemetry.counted("tidings_claimed") == {}
+    assert telemetry.counted("tidings_accepted") == {"": 0}
+    for lane, count in (("email.transactional", 3), ("sms.promotional", 1), ("email.transactional", 4)):
+        telemetry.emit(events.BatchClaimed(lane, count, 0.01))
+    telemetry.emit(events.NotificationsAccepted(3, 1, 0))
+    assert telemetry.counted("tidings_claimed") == {"email.transactional": 7, "sms.promotional": 1}
+    assert telemetry.counted("tidings_accepted") == {"": 3}
 
 
 def test_below_its_level_an_event_is_counted_but_not_logged():

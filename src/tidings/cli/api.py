@@ -57,7 +57,10 @@ async def _api(settings: Settings, telemetry: Telemetry, stop: asyncio.Event) ->
             timeout_graceful_shutdown=int(settings.worker.drain_s),
         )
         server = _Server(config)
-        async with serving_ops(settings, telemetry, checks(shards)), asyncio.TaskGroup() as group:
+        async with (
+            serving_ops(settings, telemetry, checks(shards), parts.presence.warnings),
+            asyncio.TaskGroup() as group,
+        ):
             serving = group.create_task(server.serve())
             group.create_task(_exit_on(stop, server, serving))
         await accept.drain()

@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "bootstrap": "tidings.cli.bootstrap:bootstrap",
         "demo": "tidings.cli.demo:demo",
         "doctor": "tidings.cli.doctor:doctor",
+        "status": "tidings.cli.status:status",
         "send": "tidings.cli.notifications:send",
         "show": "tidings.cli.notifications:show",
         "dead-letters": "tidings.cli.dead_letters:dead_letters",

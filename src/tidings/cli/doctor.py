@@ -16,6 +16,7 @@ from rich.table import Table
 from tidings.cli.accounts import accounts
 from tidings.cli.app import NO_ANSWER, Config, DataDir, Failed, Json, Unreachable
 from tidings.cli.finding import Finding
+from tidings.cli.processes import processes
 from tidings.settings import Settings, current
 from tidings.storage.migrate import Kind, behind
 
@@ -51,9 +52,12 @@ async def _examine(settings: Settings) -> list[Finding]:
         findings.append(Finding("shards", "none", "name at least one in shard_dsns (TIDINGS_SHARD_DSNS)"))
     for number, dsn in enumerate(settings.shard_dsns):
         findings += [finding async for finding in _database(f"shard {number}", dsn, "shard")]
-    findings += [await _valkey(settings), _egress(settings)]
+    board = await _valkey(settings)
+    findings += [board, _egress(settings)]
     readable = settings.master_key and not any(finding.advice for finding in control)
-    return [*findings, *(await accounts(settings) if readable else ())]
+    findings += await accounts(settings) if readable else ()
+    told = settings.control_dsn and settings.shard_dsns and not board.advice
+    return [*findings, *(await processes(settings) if told else ())]
 
 
 def _key_advice(settings: Settings) -> str:

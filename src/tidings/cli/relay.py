@@ -1,6 +1,7 @@
 """``tidings relay``: doubts, and the passes that keep the tables in shape."""
 
 import asyncio
+from collections.abc import Sequence
 
 from tidings.cli.app import Config
 from tidings.cli.role import OpsPort, run_role, serving_ops
@@ -18,5 +19,9 @@ def relay(config: Config = None, ops_port: OpsPort = None) -> None:
 async def _relay(settings: Settings, telemetry: Telemetry, stop: asyncio.Event) -> None:
     async with core(settings, telemetry, listen=True) as parts:
         relay_, shards = await build_relay(parts)
-        async with serving_ops(settings, telemetry, checks(shards)):
+
+        def warnings() -> Sequence[str]:
+            return [*parts.presence.warnings(), *relay_.lookout.warnings()]
+
+        async with serving_ops(settings, telemetry, checks(shards), warnings):
             await relay_.run(stop)

@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -60,8 +60,10 @@ async def _until_signalled(role: str, serve: Role, settings: Settings, telemetry
 
 
 @asynccontextmanager
-async def serving_ops(settings: Settings, telemetry: Telemetry, checks: Mapping[str, Check]) -> AsyncIterator[None]:
-    ops = Ops(checks, telemetry.exposition, settings.ops.ready_timeout_s)
+async def serving_ops(
+    settings: Settings, telemetry: Telemetry, checks: Mapping[str, Check], warnings: Callable[[], Sequence[str]] = tuple
+) -> AsyncIterator[None]:
+    ops = Ops(checks, telemetry.exposition, settings.ops.ready_timeout_s, warnings)
     server = await ops.serve(settings.ops.host, settings.ops.port)
     announce("ops", http(settings.ops.host, port_of(server)))
     try:

@@ -59,17 +59,20 @@ class AcceptUncertain(Event, frozen=True, gc=False):
 
 
 class BatchClaimed(Event, frozen=True, gc=False):
-    """``count`` deliveries are held."""
+    """``count`` deliveries of a lane are held."""
 
+    lane: str
     count: int
     took_s: float
 
 
 class BatchSettled(Event, frozen=True, gc=False):
     """``outcomes`` counts what became of the holds: sent, again, doubt, failed, suppressed, expired, dead…; ``lost``
-    how many somebody else had settled."""
+    how many somebody else had settled. By lane: what has ``left`` it, whatever the end, and what was ``sent``."""
 
     outcomes: Mapping[str, int]
+    left: Mapping[str, int]
+    sent: Mapping[str, int]
     lost: int
     took_s: float
 
@@ -134,6 +137,24 @@ class DoubtsCounted(Event, frozen=True, gc=False):
     shard: int
     counts: Mapping[tuple[str, str], int]
     oldest_s: Mapping[tuple[str, str], float]
+
+
+class LanesCounted(Event, frozen=True, gc=False):
+    """What waits in the lanes of a shard: how much, how much of it is due, and for how long the oldest has been."""
+
+    shard: int
+    waiting: Mapping[tuple[str], int]
+    due: Mapping[tuple[str], int]
+    oldest_due_s: Mapping[tuple[str], float]
+
+
+class LaneServed(Event, frozen=True, gc=False):
+    """So many workers serve a lane of all shards, and what is due there is gone in ``drain_s`` as it went lately:
+    infinity where nothing leaves."""
+
+    lane: str
+    workers: int
+    drain_s: float
 
 
 class ProviderPaused(Event, frozen=True, gc=False):

@@ -5,6 +5,7 @@ right before the bytes leave → finish, the attempts in the same commit. Each s
 on the way is settled with its reason.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ from tidings.domain.dispatch import Again, Bury
 from tidings.domain.errors import TemplateFault, Unavailable
 from tidings.domain.events import BatchClaimed, ClaimsGivenBack
 from tidings.domain.ids import ShardNumber
-from tidings.domain.lanes import Channel, Lane
+from tidings.domain.lanes import Channel, Lane, lane_name
 from tidings.domain.routing import Through, open_to
 from tidings.pipeline.health import Health
 from tidings.pipeline.letter import Call, Ready, Routed, sender_of
@@ -82,7 +83,8 @@ class Deliver:
         if not held:
             return False
         self.reach("after_claim")
-        self.emit(BatchClaimed(len(held), self.clock.boottime_s() - began_s))
+        for lane, count in Counter(one.lane for one in held).items():
+            self.emit(BatchClaimed(lane_name(lane), count, self.clock.boottime_s() - began_s))
         together, later = company(held, self.limits.claim, self.limits.quarantine_after_claims)
         await self._give_back(shard, later)
         routed = self._route(shard, self._decide(shard, together))

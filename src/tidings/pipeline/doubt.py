@@ -96,6 +96,7 @@ class ResolveDoubt:
                 started_at=held.started_at,
                 expires_at=held.expires_at,
                 duplicate_possible=verdict.duplicate_possible,
+                home=held.home,
             ),
         )
         self.emit(DoubtResolved(1, verdict.how))

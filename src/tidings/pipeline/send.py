@@ -85,9 +85,10 @@ class Send:
                 started_at=started_at,
                 took_ms=int((self.clock.boottime_s() - started_s) * 1000),
                 expires_at=held.expires_at,
-                charge=self.charges.of(call, said),
                 again_in=held.home if isinstance(to, Again) and to.after_s <= 0 else None,
                 waits_for=held.tenant if isinstance(to, Again) and to.waits else None,
+                charge=self.charges.of(call, said),
+                home=held.home,
             ),
         )
 

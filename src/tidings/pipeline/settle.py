@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tidings.domain.claimed import Claimed
-from tidings.domain.dispatch import Again, Bury, Doubt, Settlement
+from tidings.domain.delivery import Mark
+from tidings.domain.dispatch import Again, Bury, Doubt, Finish, Settlement
 from tidings.domain.errors import Unavailable
 from tidings.domain.events import (
     AddressesGone,
@@ -22,6 +23,7 @@ from tidings.domain.events import (
     SettleFailed,
 )
 from tidings.domain.ids import DeliveryId, ShardNumber, unix_ms_in
+from tidings.domain.lanes import lane_name
 from tidings.domain.outcome import Refused, Sent
 from tidings.pipeline.gather import Clash, Gather
 from tidings.ports import Catalogs, Clock, Dispatches, Emit, Hints, Settled
@@ -58,6 +60,7 @@ class Settle:
                 address_hash=held.address_hash,
                 expires_at=held.expires_at,
                 waits_for=held.tenant if isinstance(to, Again) and to.waits else None,
+                home=held.home,
             ),
         )
 
@@ -104,7 +107,9 @@ class Settle:
 
     def _tell(self, rows: Sequence[Settled], done: set[DeliveryId], took_s: float) -> None:
         mine = [row for row in rows if row.id in done]
-        self.emit(BatchSettled(Counter(map(_word, mine)), len(rows) - len(mine), took_s))
+        left, lost = [row for row in mine if not isinstance(row.to, Again)], len(rows) - len(mine)
+        sent = [row for row in left if isinstance(row.to, Finish) and row.to.mark == Mark.sent]
+        self.emit(BatchSettled(Counter(map(_word, mine)), _by_lane(left), _by_lane(sent), lost, took_s))
         calls = [row for row in rows if row.said is not None]
         if calls:
             now_ms = self.clock.now().timestamp() * 1000
@@ -132,6 +137,11 @@ class Settle:
 
 def _ids(row: Settled) -> Sequence[DeliveryId]:
     return (row.id,)
+
+
+def _by_lane(rows: Sequence[Settled]) -> Mapping[str, int]:
+    counts = Counter(row.home for row in rows if row.home is not None)
+    return {lane_name(lane): count for lane, count in counts.items()}
 
 
 def _word(row: Settled) -> str:

@@ -1,7 +1,7 @@
 """``/healthz``, ``/readyz`` and ``/metrics`` of a process, on a port of their own."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -23,11 +23,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Ops(msgspec.Struct, frozen=True):
-    """What a process tells machines. ``checks`` are named after the dependency that they try."""
+    """What a process tells machines. ``checks`` are named after the dependency that they try; ``warnings`` is what is
+    wrong around this process, which can do its work all the same."""
 
     checks: Mapping[str, Check]
     metrics: Callable[[], bytes]
     timeout_s: float
+    warnings: Callable[[], Sequence[str]] = tuple
 
     async def answer(self, path: str) -> Answer | None:
         """For these three paths, None for any other."""
@@ -46,7 +48,8 @@ class Ops(msgspec.Struct, frozen=True):
         found = dict(zip(self.checks, faults, strict=True))
         ready = not any(faults)
         checks = {name: fault or "ok" for name, fault in found.items()}
-        return _json(200 if ready else 503, {"status": "ready" if ready else "not ready", "checks": checks})
+        told = {"status": "ready" if ready else "not ready", "checks": checks, "warnings": self.warnings()}
+        return _json(200 if ready else 503, told)
 
     async def serve(self, host: str, port: int) -> asyncio.Server:
         """Starts to answer; port 0 takes a free one (``port_of``). Close what is returned."""

@@ -12,6 +12,7 @@ from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import IN_DOUBT
 from tidings.pipeline.callbacks import TellCallers
 from tidings.pipeline.doubt import ResolveDoubt
+from tidings.pipeline.lookout import Lookout
 from tidings.pipeline.sweep import Sweep
 from tidings.ports import Emit, Hints
 from tidings.runtime.telemetry import failure
@@ -24,21 +25,24 @@ Round = Callable[[], Awaitable[bool | None]]
 
 @dataclass
 class Relay:
-    """``sweep_s``: between two passes, and the longest that a due doubt waits."""
+    """``sweep_s``: between two passes, and the longest that a due doubt waits. ``figures_s``: between two counts of
+    what waits in the lanes."""
 
     doubt: ResolveDoubt
     sweep: Sweep
+    lookout: Lookout
     callers: TellCallers
     hints: Hints
     shards: Sequence[ShardNumber]
     emit: Emit
     sweep_s: float
+    figures_s: float
 
     async def run(self, stop: asyncio.Event) -> None:
         loops = [asyncio.create_task(self._resolve(shard)) for shard in self.shards]
         loops += [asyncio.create_task(self._sweep(shard)) for shard in self.shards]
         loops += [asyncio.create_task(self._tell(shard)) for shard in self.shards]
-        loops += [asyncio.create_task(self._look())]
+        loops += [asyncio.create_task(self._look()), asyncio.create_task(self._watch())]
         await stop.wait()
         for loop in loops:
             loop.cancel()
@@ -60,6 +64,11 @@ class Relay:
         while True:
             await self._tried("webhooks", self.callers.look)
             await asyncio.sleep(_LOOK_S)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._tried("lanes", self.lookout.round)
+            await asyncio.sleep(self.figures_s)
 
     async def _sweep(self, shard: ShardNumber) -> None:
         while True:

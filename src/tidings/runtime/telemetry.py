@@ -95,12 +95,14 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     ),
     events.BatchClaimed: _row(
         "debug",
-        Adds("tidings_claimed", "Deliveries claimed", "count"),
+        Adds("tidings_claimed", "Deliveries claimed", "count", "lane"),
         Observes("tidings_claim_seconds", "One claim", "took_s"),
     ),
     events.BatchSettled: _row(
         "debug",
         Adds("tidings_settled", "Holds ended, by what became of them", "outcomes", "outcome"),
+        Adds("tidings_left", "Deliveries that left their lane: done, in doubt or dead", "left", "lane"),
+        Adds("tidings_sent", "Deliveries sent", "sent", "lane"),
         Adds("tidings_settled_by_others", "Holds that somebody else had ended", "lost"),
         Observes("tidings_settle_seconds", "One settlement", "took_s"),
     ),
@@ -134,6 +136,17 @@ ROWS: Final[Mapping[type[Event], Row]] = {
             "shard",
             ("channel", "kind"),
         ),
+    ),
+    events.LanesCounted: _row(
+        "debug",
+        Shows("tidings_lane_waiting", "Deliveries in a lane, estimated above 5,000", "waiting", "shard", ("lane",)),
+        Shows("tidings_lane_due", "Those of them that are due", "due", "shard", ("lane",)),
+        Shows("tidings_lane_oldest_due_seconds", "Since the oldest was due", "oldest_due_s", "shard", ("lane",)),
+    ),
+    events.LaneServed: _row(
+        "debug",
+        Shows("tidings_lane_workers", "Workers that serve a lane", "workers", "lane"),
+        Shows("tidings_lane_drain_seconds", "Until what is due is gone, as it went lately", "drain_s", "lane"),
     ),
     events.ProviderPaused: _row("warning", Adds("tidings_provider_pauses", "Accounts put to rest", label="code")),
     events.BreakerChanged: _row(
@@ -185,7 +198,9 @@ class Telemetry:
     """The events of one process. ``emit`` never raises and never waits for anything but its stream."""
 
     def __init__(self, role: str, level: str = "info", stream: TextIO | None = None) -> None:
+        self.role = role
         self._registry = CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._log = _logger(stream or sys.stderr, _LEVELS[level]).bind(process=role)
@@ -207,6 +222,11 @@ class Telemetry:
         """All metrics in the text format of Prometheus; see CONTENT_TYPE."""
         return generate_latest(self._registry)
 
+    def counted(self, metric: str) -> Mapping[str, int]:
+        """What a counter has come to, by the values of its label; by "" where it has none."""
+        found = (one for family in self._counters[metric].collect() for one in family.samples)
+        return {"".join(one.labels.values()): int(one.value) for one in found if one.name.endswith("_total")}
+
     def capture_logging(self) -> None:
         """Libraries' own log lines, from warnings up, go the same way: their templates, never their values."""
         root = logging.getLogger()
@@ -223,7 +243,9 @@ class Telemetry:
                     Histogram(meter.metric, meter.text, registry=self._registry, buckets=_SECONDS), meter.field
                 )
             case Adds():
-                counter = Counter(meter.metric, meter.text, meter.labels, registry=self._registry)
+                self._counters[meter.metric] = counter = Counter(
+                    meter.metric, meter.text, meter.labels, registry=self._registry
+                )
                 return _adding_by(counter, meter) if meter.labels else _adding(counter, meter.field)
 
 

@@ -127,10 +127,6 @@ class DispatchStore:
             cancelled += [row["id"] for row in rows]
         return cancelled
 
-    async def lanes(self, shard: ShardNumber) -> Sequence[asyncpg.Record]:
-        """Rows of ``lane, waiting, due, oldest_due_s``."""
-        return await self._quick.fetch(shard, self._sql["lanes"])
-
 
 def _claimed(held: asyncpg.Record, row: asyncpg.Record, token: int) -> Claimed:
     return Claimed(

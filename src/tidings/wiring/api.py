@@ -90,7 +90,7 @@ async def build_api(core: Core) -> tuple[ASGIApp, Accept, Shards]:
         pepper=core.secrets.pepper,
         emit=core.emit,
         failure=failure,
-        ops=Ops(checks(accepting), core.telemetry.exposition, settings.ops.ready_timeout_s),
+        ops=Ops(checks(accepting), core.telemetry.exposition, settings.ops.ready_timeout_s, core.presence.warnings),
         limits=limits_of(settings.api),
     )
     return build_app(edge), accept, accepting

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +18,11 @@ from tidings.domain.catalog import Account, receipts_url
 from tidings.domain.egress import Egress
 from tidings.domain.errors import Unavailable
 from tidings.domain.ids import TenantId
-from tidings.domain.lanes import Channel
+from tidings.domain.lanes import Channel, Lane, lane_name
 from tidings.hints.poll import Unwoken, WakeByValkey
-from tidings.limits.board import NoBoard, ValkeyBoard
+from tidings.limits.board import Wall
 from tidings.pipeline.settle import Settle
-from tidings.ports import Board, Emit, Hints, Provider, Reach
+from tidings.ports import Board, Emit, Hints, Provider, Reach, RollCall
 from tidings.providers import registry as providers
 from tidings.providers.callbacks import CallbackPost, PostLimits
 from tidings.providers.wire_reach import Reach as WayOut
@@ -30,6 +30,7 @@ from tidings.runtime.catalog import CatalogCache, LiveProviders
 from tidings.runtime.clock import RandomSource, SystemClock
 from tidings.runtime.faults import kill_once, nowhere
 from tidings.runtime.ops import Check
+from tidings.runtime.presence import Presence
 from tidings.runtime.renderer import ChildRenderer, RendererSettings
 from tidings.runtime.renderer_wire import Limits as RenderLimits
 from tidings.runtime.telemetry import Telemetry
@@ -39,6 +40,7 @@ from tidings.storage.dispatches import DispatchStore
 from tidings.storage.secrets import Secrets
 from tidings.storage.shards import Shards, open_pool
 from tidings.storage.webhooks import Webhooks
+from tidings.wiring.boards import board_on, roll_call_on, wall_of
 
 _SETTLE_BATCH: Final = 200
 _SIDE_BY_SIDE: Final = 2
@@ -62,6 +64,9 @@ class Core:
     random: RandomSource
     reach: Reach
     channels: Mapping[Channel, Plugin]
+    wall: Wall | None
+    roll: RollCall
+    presence: Presence
 
     def address_hash(self, tenant: TenantId, channel: Channel, address: str) -> bytes:
         """Equal for addresses that reach the same recipient. A channel that is not served has no rules for that."""
@@ -81,8 +86,11 @@ class Core:
 
 
 @asynccontextmanager
-async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False) -> AsyncIterator[Core]:
-    """``listen``: somebody here waits for hints. Waits for the control database when it is not there yet."""
+async def core(
+    settings: Settings, telemetry: Telemetry, takes: Sequence[Lane] = (), *, listen: bool = False
+) -> AsyncIterator[Core]:
+    """``takes``: the lanes that a worker serves; ``listen``: somebody here waits for hints. Waits for the control
+    database when it is not there yet."""
     async with AsyncExitStack() as stack:
         secrets = Secrets(settings.master_key)
         pool = await open_pool(settings.control_dsn, 4, {})
@@ -95,6 +103,10 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
         call_s = settings.worker.provider_timeout_s + 1.0
         live = LiveProviders(catalog, partial(provider_of, settings, catalog), telemetry.emit, call_s)
         stack.push_async_callback(live.close)
+        clock, wall = SystemClock(), wall_of(settings, stack)
+        lanes, roll = tuple(map(lane_name, takes)), roll_call_on(wall)
+        presence = Presence(roll, telemetry, clock, lanes, clock.now())
+        await stack.enter_async_context(presence.shown())
         yield Core(
             settings=settings,
             telemetry=telemetry,
@@ -105,10 +117,13 @@ async def core(settings: Settings, telemetry: Telemetry, *, listen: bool = False
             catalog=catalog,
             providers=live,
             hints=await _hints(settings, stack, listen=listen),
-            clock=SystemClock(),
+            clock=clock,
             random=RandomSource(),
             reach=kill_once(Path(settings.test.fault_file)) if settings.test.fault_file else nowhere,
             channels=build_channels(),
+            wall=wall,
+            roll=roll,
+            presence=presence,
         )
 
 
@@ -175,11 +190,7 @@ async def _hints(settings: Settings, stack: AsyncExitStack, *, listen: bool) -> 
 
 
 def board_of(core: Core) -> Board:
-    if not core.settings.valkey_url:
-        return NoBoard()
-    board = ValkeyBoard(core.settings.valkey_url, f"{os.uname().nodename}-{os.getpid()}")
-    core.stack.push_async_callback(board.close)
-    return board
+    return board_on(core.wall, f"{os.uname().nodename}-{os.getpid()}")
 
 
 def renderer_of(core: Core) -> ChildRenderer:

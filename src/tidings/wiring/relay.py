@@ -7,6 +7,7 @@ from typing import Final
 from tidings.domain.doubt import Doubts
 from tidings.pipeline.callbacks import CallbackLimits, TellCallers
 from tidings.pipeline.doubt import ResolveDoubt
+from tidings.pipeline.lookout import Lookout
 from tidings.pipeline.receivers import Receivers
 from tidings.pipeline.sweep import Sweep
 from tidings.runtime.relay import Relay
@@ -15,6 +16,7 @@ from tidings.storage.accepting import AcceptStore
 from tidings.storage.callbacks import CallbackStore, ListenerStore
 from tidings.storage.dispatches import DispatchStore
 from tidings.storage.doubts import DoubtFigures
+from tidings.storage.figures import Figures
 from tidings.storage.migrate import make_partitions
 from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID, Shards
@@ -63,11 +65,13 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
     relay = Relay(
         doubt=doubt,
         sweep=sweep,
+        lookout=Lookout(Figures(quick).lanes, core.roll, quick.numbers, core.emit),
         callers=_callers_of(core, callbacks, plain),
         hints=core.hints,
         shards=quick.numbers,
         emit=core.emit,
         sweep_s=settings.relay.sweep_s,
+        figures_s=settings.relay.figures_s,
     )
     return relay, quick
 

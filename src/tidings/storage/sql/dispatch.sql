@@ -226,8 +226,3 @@ told AS (
 )
 SELECT id FROM changed;
 
--- name: lanes
--- How much waits in each lane, and how long the oldest due one has waited.
-SELECT lane, count(*) AS waiting, count(*) FILTER (WHERE due_at <= now()) AS due,
-       extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now()))::float8 AS oldest_due_s
-FROM dispatch GROUP BY lane;
