@@ -112,6 +112,14 @@ def test_what_was_counted_can_be_read_back_by_its_label():
     assert telemetry.counted("tidings_accepted") == {"": 3}
 
 
+def test_a_gauge_without_labels_has_one_figure_for_each_shard():
+    telemetry = Telemetry("relay", "error", io.StringIO())
+    for shard, waiting in ((0, 5), (1, 2), (0, 3)):
+        telemetry.emit(events.CallbacksCounted(shard, waiting, oldest_due_s=0.0))
+    found = {key[1:]: value for key, value in figures(telemetry).items() if key[0] == "tidings_callbacks_waiting"}
+    assert found == {("0",): 3, ("1",): 2}
+
+
 def test_below_its_level_an_event_is_counted_but_not_logged():
     stream = io.StringIO()
     telemetry = Telemetry("api", "info", stream)
