@@ -17,7 +17,12 @@ AMOUNTS = st.decimals(min_value=0, max_value=9_999_999, places=6, allow_nan=Fals
 def test_an_account_has_a_usual_price_and_others_by_country():
     price = price_of({"api_key": "x", "price": "0.0083", "price.NO": "0.0732", "price.FR": "1", **USD})
     assert price == Price("USD", 8_300, {"NO": 73_200, "FR": 1_000_000})
-    assert [price.cost_micros(2, country) for country in ("US", None, "NO", "FR")] == [16_600, 16_600, 146_400, 2 * 10**6]
+    assert [price.cost_micros(2, country) for country in ("US", None, "NO", "FR")] == [
+        16_600,
+        16_600,
+        146_400,
+        2 * 10**6,
+    ]
 
 
 def test_where_only_some_countries_have_a_price_the_others_cost_nobody_knows_what():
@@ -50,7 +55,7 @@ def test_without_a_currency_there_is_no_price():
         )],
         ({"price.": "", **USD}, "/settings/price.", "invalid"),
         ({"price.N/~": "1", **USD}, "/settings/price.N~1~0", "invalid"),
-        *[({"currency": text}, "/settings/currency", "invalid") for text in ("usd", "$", "US", "USDT", "USD\n", " ", "€")],
+        *[({"currency": it}, "/settings/currency", "invalid") for it in ("usd", "$", "US", "USDT", "USD\n", " ", "€")],
         ({"price": "1"}, "/settings/currency", "missing_field"),
         ({"price.NO": "1", "currency": ""}, "/settings/currency", "missing_field"),
     ],
@@ -66,7 +71,12 @@ def test_a_price_may_change_and_its_currency_may_not():
     old = {"price": "1", **USD}
     for new in (old, {"price": "2", **USD}, USD, {"price": "", "price.NO": "1", **USD}):
         check_change(old, new)
-    for new in ({"price": "1", "currency": "EUR"}, {"currency": ""}, {"price": "x", **USD}, {"price": "1", "currency": ""}):
+    for new in (
+        {"price": "1", "currency": "EUR"},
+        {"currency": ""},
+        {"price": "x", **USD},
+        {"price": "1", "currency": ""},
+    ):
         with pytest.raises(Invalid):
             check_change(old, new)
 

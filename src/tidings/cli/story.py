@@ -30,12 +30,13 @@ def clock(at: str | None) -> str:
 
 def told(one: dict[str, Any]) -> RenderableType:
     """Head, deliveries and timeline."""
-    head = Text.assemble((one["id"], "bold"), " to ", (one["user"], "bold"), "  ", coloured(one["status"]))
+    head = Text.assemble(
+        (one["id"], "bold"), " to ", (one["user"], "bold"), "  ", coloured(one["status"]), "  ", _cost(one)
+    )
     return Group(head, _deliveries(one), timeline(one))
 
 
 def _deliveries(one: dict[str, Any]) -> Table:
-    costs = [_cost(delivery) for delivery in one["deliveries"]]
     table = Table(
         Column("delivery", min_width=36),
         "channel",
@@ -46,9 +47,7 @@ def _deliveries(one: dict[str, Any]) -> Table:
         box=None,
         header_style="dim",
     )
-    if any(costs):
-        table.add_column("cost")
-    for delivery, cost in zip(one["deliveries"], costs, strict=True):
+    for delivery in one["deliveries"]:
         reason = delivery["reason"] or ""
         if delivery["duplicate_possible"]:
             reason = f"{reason} (a duplicate is possible)".strip()
@@ -59,15 +58,15 @@ def _deliveries(one: dict[str, Any]) -> Table:
             coloured(delivery["status"]),
             reason,
             str(len(delivery["attempts"])),
-            *([cost] if any(costs) else []),
         )
     return table
 
 
-def _cost(delivery: dict[str, Any]) -> str:
-    """Of all its calls, in each currency."""
+def _cost(one: dict[str, Any]) -> str:
+    """Of all calls, in each currency."""
     sums = defaultdict[str, Decimal](Decimal)
-    for cost in filter(None, (attempt["cost"] for attempt in delivery["attempts"])):
+    attempts = (attempt for delivery in one["deliveries"] for attempt in delivery["attempts"])
+    for cost in filter(None, (attempt["cost"] for attempt in attempts)):
         sums[cost["currency"]] += Decimal(cost["amount"])
     return ", ".join(f"{amount:f} {currency}" for currency, amount in sums.items())
 
