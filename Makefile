@@ -15,7 +15,7 @@ PYTEST ?= $(BIN)/pytest
 # tests side by side: most of the long ones wait
 BESIDE ?= 3
 # program:Debian package, wanted by some tests only
-TOOLS := nginx:nginx haproxy:haproxy faketime:faketime chromium:chromium cc:gcc
+TOOLS := nginx:nginx haproxy:haproxy faketime:faketime chromium:chromium cc:gcc java:default-jre-headless mvn:maven
 
 .PHONY: help run install test lint bench drill chaos dev tools format clean
 

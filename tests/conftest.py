@@ -2,10 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+
+from tests import kafka_rig
+from tests.kafka_rig import TestKafka
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = {"cc": "gcc"}
@@ -36,6 +40,32 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestKafka]:
+    async with kafka_rig.running(tmp_path_factory.mktemp("kafka"), nodes=1) as kafka:
+        yield kafka
+
+
+@pytest_asyncio.fixture
+async def kafka(shared_kafka: TestKafka) -> AsyncIterator[TestKafka]:
+    """One broker, up and well. It is shared: topics need names of their own."""
+    await shared_kafka.well()
+    yield shared_kafka
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestKafka]:
+    async with kafka_rig.running(tmp_path_factory.mktemp("kafka-cluster"), nodes=3) as kafka:
+        yield kafka
+
+
+@pytest_asyncio.fixture
+async def kafka_cluster(shared_kafka_cluster: TestKafka) -> AsyncIterator[TestKafka]:
+    """Three brokers, all of them up and well. They are shared: topics need names of their own."""
+    await shared_kafka_cluster.well()
+    yield shared_kafka_cluster
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -28,7 +28,8 @@ from tidings.cli import app, up
 
 def run():
     words = sys.argv[1:]
-    options = up.Options(2, "--sandbox" in words, "--demo" in words, "--json" in words, (sys.executable, {standin!r}))
+    asked = {{name: f"--{{name}}" in words for name in ("sandbox", "demo", "kafka", "json")}}
+    options = up.Options(workers=2, command=(sys.executable, {standin!r}), **asked)
     up.run(options, {{"data_dir": words[0], "api.port": 0}})
 
 try:

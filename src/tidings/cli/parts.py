@@ -1,6 +1,7 @@
 """The parts of a system on one machine, as the supervisor takes them."""
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,11 @@ from types import MappingProxyType
 from typing import Final
 
 import msgspec
+from rich.console import Console
 
 from tidings.cli.app import Failed
-from tidings.embedded import postgres
+from tidings.embedded import kafka, kafka_kit, postgres
+from tidings.embedded.kafka import Kafka
 from tidings.embedded.postgres import Postgres
 from tidings.embedded.valkey import Valkey
 from tidings.runtime.child import Program, ended, spawn, stop
@@ -62,6 +65,26 @@ def valkey_part(server: Valkey, data_dir: Path, up: UpSettings) -> Part:
 
     program = server.program(data_dir / LOGS / "valkey.log")
     return Part("valkey", lambda: program, answers, up.servers_grace_s)
+
+
+async def prepared_kafka(data_dir: Path) -> Kafka:
+    """One broker, fetched first where this machine has none yet: that may take minutes, and says so. Raises
+    CannotRun."""
+    kit = await asyncio.to_thread(kafka_kit.find, os.environ)
+    if not kit.jars.exists():
+        console = Console(stderr=True)
+        console.print(f"fetching Apache Kafka {kafka_kit.KAFKA}, some 45 MB, once for this machine")
+        with console.status("Maven is at work"):
+            await kafka_kit.fetch(kit, os.environ)
+    return await asyncio.to_thread(kafka.prepare, kit, data_dir)
+
+
+def kafka_part(server: Kafka, data_dir: Path, up: UpSettings) -> Part:
+    async def answers(_: Program) -> bool:
+        return await server.answers()
+
+    program = server.program(server.nodes[0], data_dir / LOGS / "kafka.log")
+    return Part("kafka", lambda: program, answers, up.servers_grace_s)
 
 
 def ops_url(program: Program) -> str | None:

@@ -1,6 +1,7 @@
 """``tidings up``: the whole system in one command, supervised.
 
-PostgreSQL and Valkey → schema → first key and routes → sandbox → API, workers, relay. Stopped in the opposite order.
+PostgreSQL, Valkey, Kafka if wanted → schema → first key and routes → sandbox → API, workers, relay. Stopped in the
+opposite order.
 """
 
 import asyncio
@@ -23,8 +24,10 @@ from tidings.cli.parts import (
     Roles,
     free_port,
     is_free,
+    kafka_part,
     ops_url,
     postgres_part,
+    prepared_kafka,
     run_once,
     valkey_part,
 )
@@ -40,7 +43,10 @@ from tidings.settings import current, environment_of, pairs
 
 SANDBOX_SETTLE_S: Final = 30.0
 CONTROL: Final = "control"
-FOUND: Final = ("control_dsn", "shard_dsns", "valkey_url", "sandbox_url", "sandbox_providers", "public_url", "api.port")
+FOUND: Final = (
+    *("control_dsn", "shard_dsns", "valkey_url", "hints", "kafka.servers"),
+    *("sandbox_url", "sandbox_providers", "public_url", "api.port"),
+)
 """What other commands on the same data directory need to know of this run."""
 
 
@@ -55,6 +61,7 @@ class Options(msgspec.Struct, frozen=True):
     workers: int = 1
     sandbox: bool = False
     demo: bool = False
+    kafka: bool = False
     json: bool = False
     command: Sequence[str] = TIDINGS
 
@@ -65,12 +72,13 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Send to stand-ins of the providers.")] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Send a few notifications and show them arrive.")] = False,
+    kafka: Annotated[bool, typer.Option("--kafka", help="Hints by a real Kafka; wants Java and Maven.")] = False,
     json: Json = False,
     config: Config = None,
 ) -> None:
     """The whole system on this machine: database, Valkey, API, workers, relay."""
     flags = {"data_dir": data_dir and str(data_dir), "config": config and str(config), "api.port": port}
-    run(Options(workers, sandbox, demo, json), flags)
+    run(Options(workers, sandbox, demo, kafka, json), flags)
 
 
 def run(options: Options, flags: dict[str, Any]) -> None:
@@ -145,6 +153,8 @@ class System:
         if self._is_default("valkey_url"):
             valkey = Valkey(postgres.sockets_for(data_dir))
             stage.append(valkey_part(valkey, data_dir, times))
+        if self._options.kafka:
+            stage.append(await self._kafka())
         await self._supervisor.start(stage)
         if valkey is not None:
             self._learn(valkey_url=valkey.url)
@@ -152,6 +162,16 @@ class System:
             shards = [f"shard_{n}" for n in range(times.shards)]
             await server.create_databases([CONTROL, *shards])
             self._learn(control_dsn=server.dsn(CONTROL), shard_dsns=[server.dsn(name) for name in shards])
+
+    async def _kafka(self) -> Part:
+        """A broker of our own, which hints go by unless the settings say otherwise."""
+        if not self._is_default("kafka.servers"):
+            raise Failed("--kafka starts a broker, but kafka.servers names others: leave one of the two out")
+        server = await prepared_kafka(self._settings.data_dir)
+        self._learn(kafka__servers=server.servers)
+        if self._is_default("hints"):
+            self._learn(hints="kafka")
+        return kafka_part(server, self._settings.data_dir, self._settings.up)
 
     def _addresses(self) -> None:
         """The ports of this run, the same for all its restarts; and the key that wraps the others."""

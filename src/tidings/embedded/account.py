@@ -25,7 +25,7 @@ CACHE: Final = Path("/var/cache/tidings")
 
 
 class CannotRun(Exception):
-    """PostgreSQL cannot run here; the message says what to do."""
+    """A server cannot run here; the message says what to do."""
 
 
 class Account(msgspec.Struct, frozen=True):

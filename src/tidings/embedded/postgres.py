@@ -12,9 +12,9 @@ from urllib.parse import quote, urlencode
 
 import asyncpg
 import msgspec
-import psutil
 
 from tidings.embedded.account import Account, CannotRun, choose, programs
+from tidings.embedded.predecessor import await_predecessor
 from tidings.runtime.child import Program, until
 
 USER: Final = "tidings"
@@ -137,7 +137,7 @@ def prepare(data_dir: Path, *, predecessor_s: float = 30.0) -> Postgres:
     server = Postgres(data, _socket_directory(data, account), programs(account), account)
     if not data.exists():
         _initialise(server)
-    _await_predecessor(server, predecessor_s)
+    _clear(server, predecessor_s)
     name = f"tidings {data_dir}"[:60].replace("'", "''").replace("\\", "/")
     config = _CONFIG.format(port=PORT, sockets=server.sockets, name=name)
     (data / "postgresql.conf").write_text(config)
@@ -197,17 +197,10 @@ def _initialise(server: Postgres) -> None:
     fresh.rename(server.data)
 
 
-def _await_predecessor(server: Postgres, timeout_s: float) -> None:
+def _clear(server: Postgres, predecessor_s: float) -> None:
     """PostgreSQL takes any living process with the number in its lock files for a running server. So we look for
-    ourselves, wait for one that is still leaving, its backends included, and then remove the locks."""
-    _, living = psutil.wait_procs(_running(server.data), timeout_s)
-    if living:
-        raise CannotRun(f"another PostgreSQL (pid {living[0].pid}) still runs on {server.data}")
+    ourselves, for one that is still leaving with its backends, which all work in its data directory, and then remove
+    the locks."""
+    await_predecessor(server.data, "postgres", predecessor_s)
     (server.data / "postmaster.pid").unlink(missing_ok=True)
     (server.sockets / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
-
-
-def _running(data: Path) -> list[psutil.Process]:
-    """The server and its backends: all of them work inside the data directory."""
-    named = (one for one in psutil.process_iter(["name", "cwd"]) if one.info["name"] == "postgres")
-    return [one for one in named if one.info["cwd"] == str(data)]
