@@ -1,56 +1,91 @@
-"""Any backlog, due at any time: whoever lines it up finds the same turns, in order and a beat apart."""
-
-from itertools import pairwise
+"""Any backlog, whoever comes meanwhile, looked at whenever: it leaves in order, at the rate, and to the last."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidings.domain.ids import DeliveryId, Slot, compose
 from tidings.domain.lanes import Class
-from tidings.domain.line import Line, Places
+from tidings.domain.line import FRONT, HEAD_S, Line, Place
 
-had_s = st.lists(st.none() | st.floats(-100, 10_000), max_size=200)
-rates = st.floats(0.5, 5_000)
-heads_s = st.floats(-5, 5)
-
-
-def lined_up(had_s, head_s, per_s, piece=1000):
-    """Everybody's turn afterwards, read so many at a time, at the instant 0."""
-    places, found = Places(head_s, per_s), []
-    for at in range(0, len(had_s), piece):
-        some = had_s[at : at + piece]
-        turns = dict(places.misplaced(some, 0.0))
-        found += [turns.get(n, one) for n, one in enumerate(some)]
-    return found
+places = st.lists(st.tuples(st.sampled_from(Class), st.integers(0, 1 << 40)), unique=True, max_size=60)
+ticks_s = st.lists(st.floats(0.01, 3.0), min_size=1, max_size=80)
+rates = st.floats(0.5, 200)
+comes = st.lists(st.tuples(st.integers(0, 80), st.sampled_from(Class)), max_size=40)
 
 
-@given(had_s, heads_s, rates)
-def test_everybody_has_the_turn_of_his_place_give_or_take_a_little(had_s, head_s, per_s):
-    for n, one in enumerate(lined_up(had_s, head_s, per_s)):
-        turn_s = max(head_s + n / per_s, 0.0)
-        assert abs(one - turn_s) <= 0.1 + 0.01 * turn_s + 1e-6
+def at(class_: Class, n: int) -> Place:
+    return class_, DeliveryId(compose(Slot(n % 7), 1_700_000_000_000 + n, n))
 
 
-@given(had_s, heads_s, rates)
-def test_nobody_s_turn_is_before_that_of_one_in_front_of_him(had_s, head_s, per_s):
-    turns = lined_up(had_s, head_s, per_s)
-    assert all(one <= later for one, later in pairwise(turns))
+class Drain:
+    """One that is moved on as the pipeline does it. ``left`` are the instants at which each had his turn."""
+
+    def __init__(self, waiting: list[Place], per_s: float) -> None:
+        self.line = Line(0.0, per_s)
+        self.waiting = sorted(waiting)
+        self.left: list[tuple[float, Place]] = []
+
+    def move(self, now_s: float) -> None:
+        turns = int(self.line.turns(now_s))
+        if not turns:
+            return
+        leave = list[Place]()
+        for class_ in Class:
+            mine = [one for one in self.waiting if one[0] == class_ and one[1] > self.line.behind(class_)]
+            leave += mine[: turns - len(leave)]
+        self.waiting = [one for one in self.waiting if one not in leave]
+        self.left += [(now_s, one) for one in leave]
+        self.line.moved(leave, now_s, all_left=len(leave) < turns)
 
 
-@given(had_s, heads_s, rates)
-def test_to_line_up_again_moves_nobody(had_s, head_s, per_s):
-    once = lined_up(had_s, head_s, per_s)
-    assert list(Places(head_s, per_s).misplaced(once, 0.0)) == []
+def drained(had, per_s, waits_s) -> Drain:
+    drain, now_s = Drain([at(*one) for one in had], per_s), 0.0
+    for wait_s in waits_s:
+        now_s += wait_s
+        drain.move(now_s)
+    return drain
 
 
-@given(had_s, rates, st.integers(1, 50))
-def test_a_line_that_is_read_piece_by_piece_is_the_same_line(had_s, per_s, piece):
-    assert lined_up(had_s, 1.0, per_s, piece) == lined_up(had_s, 1.0, per_s)
+@given(places, rates, ticks_s)
+def test_they_leave_in_order_and_none_of_those_who_stay_stands_before_one_who_left(had, per_s, waits_s):
+    drain = drained(had, per_s, waits_s)
+    left = [one for _, one in drain.left]
+    assert [*left, *drain.waiting] == sorted(at(*one) for one in had)
+    assert all(one > drain.line.place for one in drain.waiting)
+    assert all(one <= drain.line.place for one in left)
 
 
-@given(st.floats(0, 100), st.dictionaries(st.sampled_from(Class), st.floats(0, 1000)), st.sampled_from(Class))
-def test_nobody_who_comes_later_goes_before_the_end_of_his_class(now_s, ends_s, class_):
-    line = Line(0.0, 1.5, 10.0)
-    line.formed(0.5, ends_s)
-    wait_s = line.wait_s(now_s, class_, has_turn=False, since_s=None)
-    assert now_s + wait_s >= ends_s.get(class_, 0.0)
-    assert (wait_s == 0) == (class_ not in ends_s)
+@given(places, rates, ticks_s)
+def test_no_stretch_of_time_sees_more_than_its_rate_and_that_of_a_second(had, per_s, waits_s):
+    left_s = [now_s for now_s, _ in drained(had, per_s, waits_s).left]
+    for n, first_s in enumerate(left_s):
+        for m, last_s in enumerate(left_s[n:], start=1):
+            assert m <= (last_s - first_s + max(1.0, 1 / per_s)) * per_s + 1e-6
+    assert all(one_s > HEAD_S for one_s in left_s)
+
+
+@given(places, rates)
+def test_all_leave_within_the_time_that_the_rate_needs(had, per_s):
+    for_s = HEAD_S + (len(had) + 2) / per_s + 2
+    drain = drained(had, per_s, [0.25] * int(for_s / 0.25 + 1))
+    assert drain.waiting == []
+    assert drain.line.is_over(for_s + 3)
+
+
+@given(places, comes)
+def test_who_comes_meanwhile_either_passes_at_once_or_leaves_behind_his_class(had, newcomers):
+    """Those who may pass stand where everybody before them has had his turn."""
+    drain, now_s, youngest = Drain([at(*one) for one in had], 20.0), 0.0, 1 << 41
+    assert drain.line.place == FRONT
+    for look in range(120):
+        now_s += 0.25
+        drain.move(now_s)
+        for when, class_ in newcomers:
+            if when == look:
+                youngest += 1
+                one = at(class_, youngest)
+                if one > drain.line.place:
+                    drain.waiting = sorted([*drain.waiting, one])
+                else:
+                    assert not [each for each in drain.waiting if each <= one]
+    assert drain.waiting == [], "and nobody is forgotten"

@@ -1,118 +1,85 @@
-"""The line in which deliveries come back to an account that was away: transactional before promotional, in each the
+"""The line in which deliveries come back to accounts that were away: transactional before promotional, in each the
 older first, at a set rate. No I/O; the clock is a parameter, in seconds that never go back."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+from uuid import UUID
 
+from tidings.domain.ids import DeliveryId, first_at
 from tidings.domain.lanes import Class
 
+Place: TypeAlias = tuple[Class, DeliveryId]
+"""Where somebody stands. Places are ordered as those who stand there leave."""
+
+NOBODY: Final = DeliveryId(first_at(0))
+FRONT: Final[Place] = (min(Class), NOBODY)
+END: Final[Place] = (max(Class), DeliveryId(UUID(int=(1 << 128) - 1)))
+
 HEAD_S: Final = 1.5
-"""From an account's return to the first turn. By then every worker knows of it."""
-SHORT_S: Final = 1.0
-"""Behind a shorter line nobody need wait who comes later."""
-_NOT_YET_S: Final = 0.5
-_BEHIND_S: Final = 2.0
-"""After the end of a line, by which it has been formed again."""
-_NEARLY_S: Final = 0.5
-"""Before the end of a class, when it is formed again: the next class is told in time that it is not its turn yet."""
+"""From an account's return to the first turn. By then every worker knows."""
+_MOST_S: Final = 1.0
+"""Turns that nobody took are lost after this, or after the time of one: what was missed is not made up for."""
+_CLOSES_S: Final = 2.0
+"""How long an empty line is looked at, for those who were told to wait right before."""
 _LOOKS_EVERY_S: Final = 30.0
-_SLACK: Final = (0.1, 0.01)
-"""A turn may be off by so many seconds, and by such a share of the wait for it: so to form a line again that stands as
-it should changes nothing."""
-
-
-class Places:
-    """The places of a line, given one after the other. ``head_s`` is the instant of the first turn, and ``per_s`` turns
-    follow in a second."""
-
-    __slots__ = ("_head_s", "_last_s", "_per_s", "given")
-
-    def __init__(self, head_s: float, per_s: float) -> None:
-        self._head_s, self._per_s = head_s, per_s
-        self._last_s = 0.0
-        self.given = 0
-
-    def misplaced(self, turns_s: Sequence[float | None], now_s: float) -> Iterator[tuple[int, float]]:
-        """Of the next, who have their turns in so many seconds or have none, those who get another: index, and seconds
-        until that. Nobody's turn is before that of one in front of him, and none is over."""
-        seconds, share = _SLACK
-        for n, has_s in enumerate(turns_s):
-            wanted_s = max(self._head_s + self.given / self._per_s - now_s, 0.0)
-            least_s = self._last_s - now_s
-            self.given += 1
-            if has_s is not None and has_s >= least_s and abs(wanted_s - has_s) <= seconds + share * wanted_s:
-                self._last_s = now_s + has_s
-                continue
-            turn_s = max(wanted_s, least_s)
-            self._last_s = now_s + turn_s
-            yield n, turn_s
 
 
 class Line:
-    """``head_s`` is the instant of the first turn, ``per_s`` how many leave a second.
+    """``per_s`` leave a second, the first ``HEAD_S`` after it began. ``place`` is how far the line has come: whoever
+    stands behind it waits.
 
-    Who has a turn passes when it comes. Who has waited for longer than the line is old passes too, once all have their
-    turns. Who comes later is told the end of its class. There the line is formed again, of those who wait for nothing
-    else: it is over for a class of which hardly anybody does any more. If for half a minute more have come than have
-    left, it is formed again at twice the rate, so that it never becomes the bottleneck for good.
+    It begins at the front where an account was away, so that everybody waits; else at the end, and nobody who comes
+    waits unless it turns out to be long. If for half a minute more come than leave, the rate doubles: so the line never
+    becomes the bottleneck for good.
     """
 
-    __slots__ = ("_began_s", "_came", "_ends_s", "_left", "_looks_s", "head_s", "per_s")
+    __slots__ = ("_behind", "_came", "_empty_s", "_given_s", "_left", "_looks_s", "per_s", "place")
 
-    def __init__(self, began_s: float, head_s: float, per_s: float) -> None:
-        self._began_s = began_s
-        self.head_s = head_s
+    def __init__(self, began_s: float, per_s: float, place: Place = FRONT) -> None:
         self.per_s = per_s
-        self._ends_s: Mapping[Class, float] | None = None
+        self.place = place
+        self._given_s = began_s + HEAD_S
+        self._behind = dict.fromkeys(Class, NOBODY)
+        self._empty_s: float | None = None
         self._came = self._left = 0
-        self._looks_s = head_s + _LOOKS_EVERY_S
+        self._looks_s = self._given_s + _LOOKS_EVERY_S
 
-    def wait_s(self, now_s: float, class_: Class, *, has_turn: bool, since_s: float | None) -> float:
-        """0 when a call may go now, else when to come back. ``since_s``: since when it waits, None for one that has not
-        been told to wait before."""
-        if has_turn:
-            return 0.0
-        if self._ends_s is None:
-            return max(self.head_s - now_s, now_s - self._began_s, _NOT_YET_S)
-        waited = since_s is not None and since_s < self._began_s
-        if waited or class_ not in self._ends_s:
-            return 0.0
-        return max(self._ends_s[class_] - now_s, 0.0) + _BEHIND_S
+    def turns(self, now_s: float) -> float:
+        """How many may leave now."""
+        for_s = now_s - self._given_s
+        return min(for_s * self.per_s, max(_MOST_S * self.per_s, 1.0)) if for_s > 0 else 0.0
 
-    @property
-    def is_new(self) -> bool:
-        """It has not been formed yet."""
-        return self._ends_s is None
+    def behind(self, class_: Class) -> DeliveryId:
+        """The last of a class who had his turn."""
+        return self._behind[class_]
+
+    def moved(self, leave: Sequence[Place], now_s: float, *, all_left: bool) -> None:
+        """These have their turns now, in order; ``all_left``: nobody else waits."""
+        self._behind.update(leave)
+        self._given_s = max(self._given_s, now_s - max(_MOST_S, 1 / self.per_s)) + len(leave) / self.per_s
+        if all_left:
+            self.place = END
+            self._empty_s = now_s if self._empty_s is None else self._empty_s
+        elif leave:
+            self.place, self._empty_s = leave[-1], None
+        self._keep_up(now_s)
+
+    def is_over(self, now_s: float) -> bool:
+        """Nobody waits any more, nor did a moment ago."""
+        return self._empty_s is not None and now_s - self._empty_s >= _CLOSES_S
 
     def came(self) -> None:
-        """Somebody was told to wait. Until all have their turns he is told so again and again, and not counted."""
-        self._came += self._ends_s is not None
+        """Somebody was told to wait."""
+        self._came += 1
 
     def left(self) -> None:
-        """A call went."""
+        """Somebody whose turn it was has gone."""
         self._left += 1
 
-    def formed(self, began_s: float, ends_s: Mapping[Class, float]) -> None:
-        """Everybody who waited at ``began_s`` has a turn now. ``ends_s``: when the last of a class has it, where those
-        who come later are to wait for that."""
-        self._began_s, self._ends_s = began_s, ends_s
-
-    def is_due(self, now_s: float) -> bool:
-        """It is to be formed now: it has not been, a class nears its end, or too many come."""
-        if self._ends_s is None or any(end_s - _NEARLY_S <= now_s for end_s in self._ends_s.values()):
-            return True
-        return self._grows(now_s)
-
-    def is_over(self) -> bool:
-        """Nobody need wait any more who comes now."""
-        return self._ends_s is not None and not self._ends_s
-
-    def _grows(self, now_s: float) -> bool:
+    def _keep_up(self, now_s: float) -> None:
         if now_s < self._looks_s:
-            return False
-        grows = self._came > self._left
-        if grows:
+            return
+        if self._came > self._left:
             self.per_s *= 2
         self._came = self._left = 0
         self._looks_s = now_s + _LOOKS_EVERY_S
-        return grows

@@ -1,132 +1,119 @@
-"""Line up: what waits for accounts gets its turns once one of them is back, and while none is, somebody is called
+"""Line up: what waits for accounts leaves in order once one of them is back, and while none is, somebody is called
 forward to try. So whatever was told to wait may wait for long, and costs nothing meanwhile."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final, TypeAlias, TypeVar
-from uuid import UUID
+from typing import Any, Final, TypeVar
 
 from tidings.domain.errors import Unavailable
 from tidings.domain.events import LinedUp
-from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
-from tidings.domain.lanes import Class, Lane, channel_of, lane_of, sending_lanes
-from tidings.domain.line import SHORT_S, Line, Places
-from tidings.pipeline.health import NOBODY, Health, Queue
-from tidings.ports import Clock, Emit, Lines, Waiting
+from tidings.domain.ids import DeliveryId, ShardNumber
+from tidings.domain.lanes import Class, channel_of, lane_of, sending_lanes
+from tidings.domain.line import Line, Place
+from tidings.pipeline.backlog import Queue
+from tidings.pipeline.health import Health
+from tidings.ports import Clock, Emit, Hints, Lines
 
 T = TypeVar("T")
-_Read: TypeAlias = Callable[..., Awaitable[Sequence[Waiting]]]
 
-_READ_EVERY_S: Final = 5.0
-_LAST: Final = UUID(int=(1 << 128) - 1)
+_READ_EVERY_S: Final = (5.0, 60.0)
+_READ_AT_MOST: Final = 0.02
+"""Share of the time that may go into looking who waits at all."""
 
 
 @dataclass
 class LineUp:
-    """Lines up what waits for the accounts of one worker, ``most`` at a time. Several may do so at once: they find the
-    same turns."""
+    """Calls those who wait for the accounts of one worker, ``most`` at a time. A shard that has not answered within
+    ``patience_s`` is left out until it does."""
 
     lines: Lines
     health: Health
+    hints: Hints
     clock: Clock
     emit: Emit
     shards: Sequence[ShardNumber]
     most: int
-    _unread: set[ShardNumber] = field(init=False)
+    patience_s: float = 5.0
     _read_s: float = field(default=0.0, init=False)
-
-    def __post_init__(self) -> None:
-        self._unread = set(self.shards)
+    _slow: dict[ShardNumber, "asyncio.Future[Any]"] = field(default_factory=dict, init=False)
 
     async def round(self) -> None:
         """One look at the accounts, and what follows from it."""
         self.health.look()
-        if self._unread or self.clock.boottime_s() >= self._read_s:
+        if self.clock.boottime_s() >= self._read_s:
             await self._read()
-        forming = [self._form(queue, lines) for queue, lines in self.health.to_form().items()]
+        moving = [self._move(queue, line) for queue, line in self.health.backlog.to_move().items()]
         calling = [self._call(number, *whom) for number, whom in self.health.to_probe().items()]
-        await asyncio.gather(*forming, *calling)
+        await asyncio.gather(*moving, *calling)
 
     async def _read(self) -> None:
-        """What waits where nobody may be left who knows that its account was away: from before this worker began,
-        because the shard was away when all were lined up, or because it was told to wait by a worker that did not know
-        yet, and stored after the line was read. So all shards are read now and then."""
-        anew, self._unread = bool(self._unread), set()
-        self._read_s = self.clock.boottime_s() + _READ_EVERY_S
+        """Who waits where nobody may be left who would call him: from before this worker began, because his shard was
+        away when the others left, or because he was told to wait by a worker that did not know yet."""
+        began_s = self.clock.boottime_s()
         found = await self._in_each(self.shards, self.lines.queues)
-        queues = {queue for queues in found.values() for queue in queues}
-        self.health.let_in(
-            {(tenant, channel_of(lane)) for tenant, lane in queues if lane in sending_lanes()}, anew=anew
-        )
+        lanes = {queue for queues in found.values() for queue in queues}
+        self.health.found_waiting({(tenant, channel_of(lane)) for tenant, lane in lanes if lane in sending_lanes()})
+        now_s = self.clock.boottime_s()
+        often_s, rarely_s = _READ_EVERY_S
+        self._read_s = now_s + min(max((now_s - began_s) / _READ_AT_MOST, often_s), rarely_s)
 
-    async def _form(self, queue: Queue, lines: Sequence[Line]) -> None:
-        """One line over all shards, transactional before promotional. A new one is of all who wait. Afterwards it is
-        of those who have not been told meanwhile that they wait for an account that is still away."""
-        began_s, (tenant, channel), moved = self.clock.boottime_s(), queue, 0
-        read = partial(self.lines.read, lined=not any(line.is_new for line in lines))
-        head_s, per_s = max(began_s, min(line.head_s for line in lines)), max(line.per_s for line in lines)
-        places, ends_s = Places(head_s, per_s), dict[Class, float]()
+    async def _move(self, queue: Queue, line: Line) -> None:
+        """Those whose turn has come leave: one line over all shards, transactional before promotional."""
+        now_s = self.clock.boottime_s()
+        turns = int(min(line.turns(now_s), self.most))
+        left, leave = turns, list[Place]()
         for class_ in Class:
-            moved += await self._form_class((tenant, lane_of(channel, class_)), read, places)
-            if places.given / per_s > SHORT_S:
-                ends_s[class_] = head_s + places.given / per_s
-        for line in lines:
-            line.formed(began_s, ends_s)
-        self.emit(LinedUp(channel.name, places.given, moved, head_s + places.given / per_s - began_s))
-
-    async def _form_class(self, queue: tuple[TenantId, Lane], read: _Read, places: Places) -> int:
-        """Reads a piece of each shard, and goes as far as all of them have told who stands there."""
-        behind, shards, moved, piece = NOBODY, list(self.shards), 0, -(-self.most // len(self.shards))
-        while True:
-            found = await self._in_each(shards, partial(read, queue=queue, behind=behind, most=piece))
-            shards = list(found)
-            until = min((some[-1].id for some in found.values() if len(some) == piece), default=_LAST)
-            known = [(one, shard) for shard, some in found.items() for one in some if one.id <= until]
-            if not known:
-                return moved
-            known.sort(key=lambda each: each[0].id)
-            moved += await self._place(queue[0], known, places)
-            behind = known[-1][0].id
-
-    async def _place(self, tenant: TenantId, known: Sequence[tuple[Waiting, ShardNumber]], places: Places) -> int:
-        turns = defaultdict[ShardNumber, dict[DeliveryId, float]](dict)
-        for n, turn_s in places.misplaced([one.turn_s for one, _ in known], self.clock.boottime_s()):
-            one, shard = known[n]
-            turns[shard][one.id] = turn_s
-        placed = await self._in_each(
-            turns, lambda shard: self.lines.place(shard, tenant, [*turns[shard]], [*turns[shard].values()])
-        )
-        return sum(placed.values())
+            if left <= 0:
+                break
+            oldest = await self._oldest(queue, class_, line.behind(class_), left)
+            await self._let_go(queue, class_, oldest)
+            leave += [(class_, id_) for id_, _ in oldest]
+            left -= len(oldest)
+        if turns:
+            line.moved(leave, now_s, all_left=left > 0)
+        if leave:
+            self.emit(LinedUp(queue[1].name, len(leave)))
 
     async def _call(self, number: int, queue: Queue, behind: DeliveryId) -> None:
-        """The oldest of each shard may come now: the first of them tries the account."""
-        found = await self._in_each(self.shards, lambda shard: self._call_in(shard, queue, behind))
-        self.health.called(number, found=any(found.values()))
-
-    async def _call_in(self, shard: ShardNumber, queue: Queue, behind: DeliveryId) -> bool:
-        tenant, channel = queue
+        """The oldest may come now, to try the account."""
         for class_ in Class:
-            oldest = await self.lines.read(shard, (tenant, lane_of(channel, class_)), behind, 1)
+            oldest = await self._oldest(queue, class_, behind, 1)
             if oldest:
-                await self.lines.place(shard, tenant, [oldest[0].id], [0.0])
-                return True
-        return False
+                await self._let_go(queue, class_, oldest)
+                break
+        self.health.called(number, found=bool(oldest))
+
+    async def _oldest(
+        self, queue: Queue, class_: Class, behind: DeliveryId, most: int
+    ) -> Sequence[tuple[DeliveryId, ShardNumber]]:
+        """The first of all shards, and where they are."""
+        lane = lane_of(queue[1], class_)
+        found = await self._in_each(self.shards, lambda shard: self.lines.read(shard, (queue[0], lane), behind, most))
+        return sorted((id_, shard) for shard, ids in found.items() for id_ in ids)[:most]
+
+    async def _let_go(self, queue: Queue, class_: Class, leave: Iterable[tuple[DeliveryId, ShardNumber]]) -> None:
+        by_shard, lane = defaultdict[ShardNumber, list[DeliveryId]](list), lane_of(queue[1], class_)
+        for id_, shard in leave:
+            by_shard[shard].append(id_)
+        for shard, gone in (
+            await self._in_each(by_shard, lambda shard: self.lines.let_go(shard, queue[0], by_shard[shard]))
+        ).items():
+            self.hints.publish(shard, dict.fromkeys(gone, lane))
 
     async def _in_each(
         self, shards: Iterable[ShardNumber], ask: Callable[[ShardNumber], Awaitable[T]]
     ) -> Mapping[ShardNumber, T]:
-        """What the shards say. One that is away is left out, and read anew once it is back."""
-        asked = list(shards)
-        said = await asyncio.gather(*map(ask, asked), return_exceptions=True)
+        """What the shards say that are there. One that is slow is not asked again before it has answered."""
+        self._slow = {shard: asked for shard, asked in self._slow.items() if not asked.done()}
+        asked = {shard: asyncio.ensure_future(ask(shard)) for shard in shards if shard not in self._slow}
+        if asked:
+            await asyncio.wait(asked.values(), timeout=self.patience_s)
         found = dict[ShardNumber, T]()
-        for shard, answer in zip(asked, said, strict=True):
-            if isinstance(answer, Unavailable):
-                self._unread.add(shard)
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                found[shard] = answer
+        for shard, answer in asked.items():
+            if not answer.done():
+                self._slow[shard] = answer
+            elif not isinstance(answer.exception(), Unavailable):
+                found[shard] = answer.result()
         return found

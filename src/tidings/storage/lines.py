@@ -3,10 +3,8 @@ row."""
 
 from collections.abc import Sequence
 
-from tidings.domain import ids
 from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Lane
-from tidings.ports import Waiting
 from tidings.storage.shards import Shards
 from tidings.storage.sql import load_statements
 
@@ -23,13 +21,9 @@ class LineStore:
         return [(row["waits_for"], row["lane"]) for row in rows]
 
     async def read(
-        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int, *, lined: bool = False
-    ) -> Sequence[Waiting]:
-        rows = await self._quick.fetch(shard, self._sql["read"], *queue, behind, most, lined)
-        return [Waiting(row["id"], row["turn_s"]) for row in rows]
+        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int
+    ) -> Sequence[DeliveryId]:
+        return [row["id"] for row in await self._quick.fetch(shard, self._sql["read"], *queue, behind, most)]
 
-    async def place(
-        self, shard: ShardNumber, tenant: TenantId, ids_: Sequence[DeliveryId], after_s: Sequence[float]
-    ) -> int:
-        rows = await self._quick.fetch(shard, self._sql["place"], tenant, ids_, after_s, *ids.bounds(ids_))
-        return len(rows)
+    async def let_go(self, shard: ShardNumber, tenant: TenantId, ids: Sequence[DeliveryId]) -> Sequence[DeliveryId]:
+        return [row["id"] for row in await self._quick.fetch(shard, self._sql["let_go"], tenant, ids)]

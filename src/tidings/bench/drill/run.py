@@ -26,7 +26,10 @@ from tidings.domain.ids import first_at, parse_reference, unix_ms_in
 Say = Callable[[str], None]
 
 _LOOK_S: Final = 0.1
+_REST: Final = 9
+"""A look at a long backlog takes time; after it nobody looks for so many times as long."""
 _PATIENCE_S: Final = 600.0
+"""Beyond the time that a backlog needs at its rate."""
 _SETTLED_S: Final = 3.0
 _PAGE: Final = 1_000
 _LEFT: Final = """
@@ -57,9 +60,10 @@ class _System(msgspec.Struct, frozen=True):
 
 
 class Stage:
-    """The system, its sandbox, and what is noted."""
+    """The system, its sandbox, and what is noted. Nothing is waited for longer than ``patience_s``."""
 
-    def __init__(self, system: _System, api: Api, session: aiohttp.ClientSession) -> None:
+    def __init__(self, system: _System, api: Api, session: aiohttp.ClientSession, patience_s: float) -> None:
+        self._patience_s = patience_s
         self.system = system
         self.api = api
         self.phases: list[Phase] = []
@@ -89,7 +93,7 @@ class Stage:
     async def drained(self) -> None:
         """Until nothing waits that was accepted before now."""
         began_ms = time.time() * 1000
-        await _until(lambda: self._nothing_left(began_ms))
+        await self._until(lambda: self._nothing_left(began_ms))
 
     async def watch(self) -> None:
         """Notes breakers as they change, until cancelled."""
@@ -106,7 +110,7 @@ class Stage:
 
     async def closed(self, provider: str) -> None:
         """Until its breaker is closed."""
-        await _until(lambda: self._is_closed(provider))
+        await self._until(lambda: self._is_closed(provider))
 
     async def arrivals(self) -> list[Arrival]:
         """Everything that the providers took, as far as the sandbox remembers whole messages."""
@@ -118,6 +122,17 @@ class Stage:
             found += [arrival for one in page["items"] if (arrival := _arrival(one))]
             after = page["next"]
         return found
+
+    async def _until(self, true: Callable[[], Awaitable[bool]]) -> None:
+        """Raises TimeoutError."""
+        end_s = time.monotonic() + self._patience_s
+        while True:
+            began_s = time.monotonic()
+            if await true():
+                return
+            if began_s > end_s:
+                raise TimeoutError
+            await asyncio.sleep(max(_LOOK_S, _REST * (time.monotonic() - began_s)))
 
     async def _nothing_left(self, before_ms: float) -> bool:
         return (await self.left(before_ms))[0] == 0
@@ -223,7 +238,8 @@ async def _stage(wish: Wish) -> AsyncIterator[Stage]:
             system = msgspec.json.decode(said, type=_System)
             connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=15)
             async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-                yield Stage(system, Api(session, system.url, system.api_key), session)
+                patience_s = _PATIENCE_S + wish.queued / wish.drain_per_s
+                yield Stage(system, Api(session, system.url, system.api_key), session, patience_s)
 
 
 def _settings(wish: Wish) -> Mapping[str, str]:
@@ -233,15 +249,6 @@ def _settings(wish: Wish) -> Mapping[str, str]:
         "TIDINGS_WORKER_DRAIN_PER_S": str(wish.drain_per_s),
         "TIDINGS_WORKER_RETRY_SCHEDULE_S": "[2, 4, 8]",
     }
-
-
-async def _until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Raises TimeoutError."""
-    end_s = time.monotonic() + _PATIENCE_S
-    while not await true():
-        if time.monotonic() > end_s:
-            raise TimeoutError
-        await asyncio.sleep(_LOOK_S)
 
 
 def _arrival(message: Mapping[str, Any]) -> Arrival | None:

@@ -16,37 +16,25 @@ WITH RECURSIVE found AS (
 SELECT waits_for, lane FROM found;
 
 -- name: read
--- Who waits in a lane for a tenant's accounts, the oldest first, from behind $3 on, and in how many seconds those who
--- have a turn have it.
-SELECT id, CASE WHEN reason = 'provider_paced' THEN extract(epoch FROM due_at - now())::float8 END AS turn_s
-FROM dispatch
-WHERE waits_for = $1 AND lane = $2 AND id > $3 AND state = 0
-  AND (NOT $5::boolean OR reason IN ('provider_paced', 'provider_backlog'))
+-- Who waits in a lane for a tenant's accounts, the oldest first, from behind $3 on. What is due comes by itself.
+SELECT id FROM dispatch
+WHERE waits_for = $1 AND lane = $2 AND id > $3 AND state = 0 AND due_at > now()
 ORDER BY id
 LIMIT $4;
 
--- name: place
--- Turns, never later than the expiry. Whom somebody has claimed meanwhile is in good hands.
+-- name: let_go
+-- Their turn, in this order. Whom somebody has claimed meanwhile is in good hands.
 WITH free AS MATERIALIZED (
-    SELECT t.id, t.after_s
-    FROM (SELECT * FROM unnest($2::uuid[], $3::float8[]) AS t(id, after_s) LIMIT cardinality($2::uuid[])) t
+    SELECT t.id, t.n
+    FROM (
+        SELECT * FROM unnest($2::uuid[]) WITH ORDINALITY AS t(id, n) LIMIT cardinality($2::uuid[])
+    ) t
     CROSS JOIN LATERAL (
         SELECT FROM dispatch WHERE id = ANY(ARRAY[t.id]) AND waits_for = $1 AND state = 0 FOR UPDATE SKIP LOCKED
     ) d
-),
-turns AS MATERIALIZED (
-    SELECT free.id, free.after_s, n.expires_at
-    FROM free
-    CROSS JOIN LATERAL (
-        SELECT notification_id FROM delivery WHERE id = free.id AND id BETWEEN $4 AND $5 AND tenant = $1 OFFSET 0
-    ) v
-    CROSS JOIN LATERAL (
-        SELECT expires_at FROM notification WHERE id = v.notification_id AND id BETWEEN $4 AND $5 OFFSET 0
-    ) n
 )
 UPDATE dispatch d
-SET due_at = least(now() + turns.after_s * interval '1 second', turns.expires_at), reason = 'provider_paced',
-    hinted = false
-FROM turns
-WHERE d.id = ANY(ARRAY[turns.id])
+SET due_at = now() + free.n * interval '1 microsecond', reason = 'provider_paced'
+FROM free
+WHERE d.id = ANY(ARRAY[free.id])
 RETURNING d.id;
