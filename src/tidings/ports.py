@@ -18,6 +18,7 @@ from tidings.domain.claimed import Claimed
 from tidings.domain.dispatch import Settlement
 from tidings.domain.ids import DeliveryId, ShardNumber, TenantId
 from tidings.domain.lanes import Channel, Lane
+from tidings.domain.line import Place
 from tidings.domain.notification import Acceptance, Accepted, Content
 from tidings.domain.outcome import Outcome, Receipt, Trouble
 from tidings.domain.presence import Present
@@ -81,6 +82,12 @@ class Dispatches(Protocol):
         to the in-doubt lane and not returned."""
         ...
 
+    async def claim_named(
+        self, shard: ShardNumber, lanes: Sequence[Lane], ids: Sequence[DeliveryId], token: int
+    ) -> Sequence[Claimed]:
+        """The same of these rows, as far as they are due and in one of the lanes."""
+        ...
+
     async def mark(
         self, shard: ShardNumber, ids: Sequence[DeliveryId], tokens: Sequence[int], providers: Sequence[int]
     ) -> Sequence[Marked]:
@@ -103,31 +110,21 @@ class Dispatches(Protocol):
         ...
 
 
-class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that waits for an account: seconds until its turn, None while it has none."""
-
-    id: DeliveryId
-    turn_s: float | None
-
-
 class Lines(Protocol):
-    """What waits in a shard for accounts that were away. Raises ``errors.Unavailable``."""
+    """What waits in a shard for accounts that are away, or only just back. Raises ``errors.Unavailable``."""
 
     async def queues(self, shard: ShardNumber) -> Sequence[tuple[TenantId, Lane]]:
         """Whose accounts are waited for, in which lanes."""
         ...
 
     async def read(
-        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int, *, lined: bool = False
-    ) -> Sequence[Waiting]:
-        """Those behind one, the oldest first. Nobody is behind the last one. ``lined``: only those who have a turn, or
-        were told to wait behind those who have."""
+        self, shard: ShardNumber, queue: tuple[TenantId, Lane], behind: DeliveryId, most: int
+    ) -> Sequence[DeliveryId]:
+        """Those behind one who are not due, the oldest first."""
         ...
 
-    async def place(
-        self, shard: ShardNumber, tenant: TenantId, ids: Sequence[DeliveryId], after_s: Sequence[float]
-    ) -> int:
-        """Gives them turns, none later than its expiry; returns how many. Claimed ones are left out."""
+    async def let_go(self, shard: ShardNumber, tenant: TenantId, ids: Sequence[DeliveryId]) -> Sequence[DeliveryId]:
+        """Their turn, in this order; returns who is due now. Claimed ones are left out."""
         ...
 
 
@@ -165,26 +162,40 @@ class Suppressions(Protocol):
 class Hints(Protocol):
     """How a worker learns that something is due. A hint may be lost or repeated at no cost."""
 
-    def publish(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
+    def publish(self, shard: ShardNumber, due: Mapping[DeliveryId, Lane]) -> None:
         """Never waits and never fails: called after the commit."""
         ...
 
-    async def wait(self, shard: ShardNumber, lanes: Sequence[Lane], timeout_s: float) -> None:
-        """Returns when a hint for one of the lanes has come since the last call, or after the timeout."""
+    async def take(self, shard: ShardNumber, lane: Lane, most: int, timeout_s: float) -> Sequence[DeliveryId] | None:
+        """Returns when a hint has come since the last call, or after the timeout: which deliveries may be due, up to
+        ``most``, or None, to look for whatever is. What was named before is done with: claimed, or left to be
+        found."""
+        ...
+
+    async def leave(self) -> None:
+        """Nothing is taken here any more: what comes is for others."""
         ...
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
     """An account that is not as it should be, as one worker sees it. ``since`` is when its breaker left the closed
-    state, ``rests_until`` is set while it rests, ``why`` is the code that led there. ``back_at`` is set while
-    it is back and what waited for it has not all gone. Instants are the wall clock's."""
+    state, ``rests_until`` is set while it rests, ``why`` is the code that led there: for people, by the wall's clock.
+
+    For other workers, whose clocks may differ, in seconds: ``rests_s`` is what is left of a rest that it asked for
+    itself, ``back_for_s`` how long it has been back. ``waited_for``: it is away, and somebody waits for it. ``place``
+    is how far the line of those who waited for it has come, and ``rank`` that of the worker who moves it on.
+    """
 
     account: int
     breaker: BreakerState
     why: str
     since: datetime | None = None
     rests_until: datetime | None = None
-    back_at: datetime | None = None
+    rests_s: float = 0.0
+    waited_for: bool = False
+    back_for_s: float | None = None
+    place: Place | None = None
+    rank: int = 0
 
 
 class Board(Protocol):

@@ -17,7 +17,6 @@ from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -26,12 +25,15 @@ from tidings.settings_groups import (
     ApiSettings,
     BreakerSettings,
     DoubtSettings,
+    Dsn,
     DurabilitySettings,
     Group,
+    KafkaSettings,
     LogSettings,
     OpsSettings,
     RelaySettings,
     RetentionSettings,
+    Secret,
     TestSettings,
     UpSettings,
     WebhookSettings,
@@ -44,40 +46,11 @@ NOT_SETTINGS: Final = frozenset({"TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_API_K
 """Read elsewhere: the file's own place, and what clients need to reach an API."""
 
 DEFAULT: Final = "default"
-_MASK: Final = "***"
 _MASTER_KEY: Final = re.compile("[0-9a-fA-F]{64}").fullmatch
 
 
 class SettingsError(Exception):
     """A setting is unknown or has a value that cannot be used; the message names it and its source."""
-
-
-class Secret(str):
-    """Text that never shows itself."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(self.masked())
-
-    def masked(self) -> str:
-        return _MASK if self else ""
-
-
-class Dsn(Secret):
-    """A URL whose password never shows itself."""
-
-    __slots__ = ()
-
-    def masked(self) -> str:
-        try:
-            url = urlsplit(self)
-        except ValueError:
-            return _MASK
-        if not url.password:
-            return _MASK if "password" in self else str(self)
-        user, _, host = url.netloc.rpartition("@")
-        return urlunsplit(url._replace(netloc=f"{user.partition(':')[0]}:{_MASK}@{host}"))
 
 
 class Described(msgspec.Struct, frozen=True):
@@ -99,9 +72,10 @@ class Settings(Group, frozen=True):
     control_dsn: Dsn
     shard_dsns: tuple[Dsn, ...]
     valkey_url: Dsn
-    hints: Literal["poll"]
+    hints: Literal["poll", "kafka"]
     sandbox_url: str
     sandbox_providers: tuple[str, ...]
+    kafka: KafkaSettings
     api: ApiSettings
     ops: OpsSettings
     worker: WorkerSettings

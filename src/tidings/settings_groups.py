@@ -1,14 +1,53 @@
 """The shape of each group of settings, as ``settings.default.toml`` explains them."""
 
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
+
+_MASK: Final = "***"
 
 Commit = Literal["on", "local", "remote_write", "remote_apply"]
 
 
+class Secret(str):
+    """Text that never shows itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(self.masked())
+
+    def masked(self) -> str:
+        return _MASK if self else ""
+
+
+class Dsn(Secret):
+    """A URL whose password never shows itself."""
+
+    __slots__ = ()
+
+    def masked(self) -> str:
+        try:
+            url = urlsplit(self)
+        except ValueError:
+            return _MASK
+        if not url.password:
+            return _MASK if "password" in self else str(self)
+        user, _, host = url.netloc.rpartition("@")
+        return urlunsplit(url._replace(netloc=f"{user.partition(':')[0]}:{_MASK}@{host}"))
+
+
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Fields have no defaults here: the default file has them all."""
+
+
+class KafkaSettings(Group, frozen=True):
+    servers: tuple[str, ...]
+    client: tuple[Secret, ...]
+    prefix: str
+    partitions: int
+    replication: int
 
 
 class ApiSettings(Group, frozen=True):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from tidings.cli.app import Config
 from tidings.cli.role import OpsPort, run_role, serving_ops
+from tidings.domain.lanes import IN_DOUBT
 from tidings.runtime.telemetry import Telemetry
 from tidings.settings import Settings
 from tidings.wiring.core import checks, core
@@ -17,7 +18,7 @@ def relay(config: Config = None, ops_port: OpsPort = None) -> None:
 
 
 async def _relay(settings: Settings, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    async with core(settings, telemetry, listen=True) as parts:
+    async with core(settings, telemetry, [IN_DOUBT]) as parts:
         relay_, shards = await build_relay(parts)
 
         def warnings() -> Sequence[str]:

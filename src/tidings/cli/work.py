@@ -27,7 +27,7 @@ async def _work(settings: Settings, telemetry: Telemetry, stop: asyncio.Event) -
         lanes = lanes_of(settings.worker.lanes)
     except ValueError as fault:
         raise SettingsError(f"worker.lanes: {fault}") from fault
-    async with core(settings, telemetry, lanes, listen=True) as parts:
+    async with core(settings, telemetry, lanes) as parts:
         worker, shards = await build_worker(parts)
         async with serving_ops(settings, telemetry, checks(shards), parts.presence.warnings):
             await worker.run(stop)

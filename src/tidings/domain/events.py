@@ -103,6 +103,24 @@ class StorageAway(Event, frozen=True, gc=False):
     loop: str
 
 
+class HintsTaken(Event, frozen=True, gc=False):
+    """Hints came."""
+
+    count: int
+
+
+class HintsLost(Event, frozen=True, gc=False):
+    """Hints could not be published: workers find the rows by looking."""
+
+    count: int
+
+
+class HintsReachable(Event, frozen=True, gc=False):
+    """The brokers of the hints answer again, or no longer: "found" or "lost"."""
+
+    state: str
+
+
 class AdapterFault(Event, frozen=True, gc=False):
     """A provider's adapter raised, which is a bug. ``error`` is the type, ``where`` the frames."""
 
@@ -177,13 +195,10 @@ class BreakerChanged(Event, frozen=True, gc=False):
 
 
 class LinedUp(Event, frozen=True, gc=False):
-    """What waits for an account that is back has its turns: ``waiting`` deliveries, of which ``moved`` had another one,
-    within ``for_s`` from now."""
+    """The turn of so many has come who waited for accounts that are back."""
 
     channel: str
-    waiting: int
-    moved: int
-    for_s: float
+    count: int
 
 
 class FailedOver(Event, frozen=True, gc=False):

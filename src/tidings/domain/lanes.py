@@ -42,6 +42,10 @@ def channel_of(lane: Lane) -> Channel:
     return Channel(lane // 10)
 
 
+def is_parked(lane: Lane) -> bool:
+    return lane in _PARKED.values()
+
+
 def sending_lanes() -> tuple[Lane, ...]:
     """Every lane whose work ends at a provider, transactional before promotional."""
     return tuple(lane_of(channel, class_) for class_ in Class for channel in Channel)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
-from tidings.domain.ids import ShardNumber
+from tidings.domain.ids import DeliveryId, ShardNumber
 from tidings.domain.lanes import Lane
 
 _CHANNEL: Final = "tidings:due"
@@ -25,8 +26,7 @@ class WakeByValkey:
         self._redis = redis.Redis.from_url(url, socket_timeout=None, socket_connect_timeout=_TIMEOUT_S)
         self._due: set[tuple[ShardNumber, Lane]] = set()
         self._something = asyncio.Event()
-        self._sleepers: dict[tuple[ShardNumber, tuple[Lane, ...]], asyncio.Event] = {}
-        self._by_lane: dict[tuple[ShardNumber, Lane], list[asyncio.Event]] = defaultdict(list)
+        self._sleepers = defaultdict[tuple[ShardNumber, Lane], asyncio.Event](asyncio.Event)
         self._loops: list[asyncio.Task[None]] = []
 
     def start(self, *, listen: bool) -> None:
@@ -42,25 +42,19 @@ class WakeByValkey:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._redis.aclose()
 
-    def publish(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
-        self._due.update((shard, lane) for lane in lanes)
+    def publish(self, shard: ShardNumber, due: Mapping[DeliveryId, Lane]) -> None:
+        self._due.update((shard, lane) for lane in set(due.values()))
         self._something.set()
 
-    async def wait(self, shard: ShardNumber, lanes: Sequence[Lane], timeout_s: float) -> None:
-        woken = self._sleeper(shard, tuple(lanes))
-        try:
-            await asyncio.wait_for(woken.wait(), timeout_s)
-        except TimeoutError:
-            return
-        finally:
-            woken.clear()
+    async def take(self, shard: ShardNumber, lane: Lane, most: int, timeout_s: float) -> None:
+        woken = self._sleepers[shard, lane]
+        if timeout_s > 0 and not woken.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), timeout_s)
+        woken.clear()
 
-    def _sleeper(self, shard: ShardNumber, lanes: tuple[Lane, ...]) -> asyncio.Event:
-        if (shard, lanes) not in self._sleepers:
-            self._sleepers[shard, lanes] = woken = asyncio.Event()
-            for lane in lanes:
-                self._by_lane[shard, lane].append(woken)
-        return self._sleepers[shard, lanes]
+    async def leave(self) -> None:
+        """Whoever looks takes it: there is nothing to hand over."""
 
     async def _publish(self) -> None:
         while True:
@@ -89,7 +83,8 @@ class WakeByValkey:
         for word in call.split():
             shard, _, lane = word.partition(b":")
             if shard.isdigit() and lane.isdigit():
-                for woken in self._by_lane.get((ShardNumber(int(shard)), Lane(int(lane))), ()):
+                woken = self._sleepers.get((ShardNumber(int(shard)), Lane(int(lane))))
+                if woken:
                     woken.set()
 
     def _wake_all(self) -> None:
@@ -101,8 +96,11 @@ class WakeByValkey:
 class Unwoken:
     """Implements ``ports.Hints`` where there is no Valkey: workers look every ``poll_s``."""
 
-    def publish(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
+    def publish(self, shard: ShardNumber, due: Mapping[DeliveryId, Lane]) -> None:
         return
 
-    async def wait(self, shard: ShardNumber, lanes: Sequence[Lane], timeout_s: float) -> None:
+    async def take(self, shard: ShardNumber, lane: Lane, most: int, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s)
+
+    async def leave(self) -> None:
+        return

@@ -139,9 +139,9 @@ class Accept:
             return [fault] * len(rows)
 
     def _publish(self, shard: ShardNumber, rows: Sequence[Acceptance]) -> None:
-        due_now = {delivery.lane for row in rows for delivery in row.deliveries if delivery.due_at is None}
+        due_now = {one.id: one.lane for row in rows for one in row.deliveries if one.due_at is None}
         if due_now:
-            self.hints.publish(shard, tuple(due_now))
+            self.hints.publish(shard, due_now)
 
 
 def follow(first: Acceptance, said: Accepted, later: Acceptance) -> Accepted | None:

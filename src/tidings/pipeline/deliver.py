@@ -5,7 +5,6 @@ right before the bytes leave → finish, the attempts in the same commit. Each s
 on the way is settled with its reason.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +17,7 @@ from tidings.domain.decide import company, decide
 from tidings.domain.dispatch import Again, Bury
 from tidings.domain.errors import TemplateFault, Unavailable
 from tidings.domain.events import BatchClaimed, ClaimsGivenBack
-from tidings.domain.ids import ShardNumber
+from tidings.domain.ids import DeliveryId, ShardNumber
 from tidings.domain.lanes import Channel, Lane, lane_name
 from tidings.domain.routing import Through, open_to
 from tidings.pipeline.health import Health
@@ -75,16 +74,22 @@ class Deliver:
     limits: DeliverLimits
     reach: Reach
 
-    async def round(self, shard: ShardNumber, lanes: Sequence[Lane]) -> bool:
-        """One batch of these lanes; True when there may be more due. Returns once its calls are under way."""
-        limit = min(self.limits.claim, 2 * max(1, self.send.room.free))
-        began_s = self.clock.boottime_s()
-        held = await self.dispatches.claim(shard, dict.fromkeys(lanes, limit), self.new_token())
+    def appetite(self, lane: Lane) -> int:
+        """How many of a lane are claimed at once just now: little more than there is room for."""
+        return min(self.limits.claim, 2 * max(1, self.send.room.free(lane)))
+
+    async def round(self, shard: ShardNumber, lane: Lane, named: Sequence[DeliveryId] | None = None) -> bool:
+        """One batch of a lane: what is ``named``, else whatever is due. True when there may be more due. Returns once
+        its calls are under way."""
+        limit, token, began_s = self.appetite(lane), self.new_token(), self.clock.boottime_s()
+        if named is None:
+            held = await self.dispatches.claim(shard, {lane: limit}, token)
+        else:
+            held = await self.dispatches.claim_named(shard, [lane], named, token)
         if not held:
             return False
         self.reach("after_claim")
-        for lane, count in Counter(one.lane for one in held).items():
-            self.emit(BatchClaimed(lane_name(lane), count, self.clock.boottime_s() - began_s))
+        self.emit(BatchClaimed(lane_name(lane), len(held), self.clock.boottime_s() - began_s))
         together, later = company(held, self.limits.claim, self.limits.quarantine_after_claims)
         await self._give_back(shard, later)
         routed = self._route(shard, self._decide(shard, together))
@@ -93,8 +98,9 @@ class Deliver:
         except Unavailable:
             await self._give_back(shard, [one.held for one in routed])
             raise
-        await self._start(shard, ready)
-        return len(held) >= limit or bool(later) or any(one.siblings for one in held)
+        await self._start(shard, lane, ready)
+        full = named is None and len(held) >= limit
+        return full or bool(later) or any(one.siblings for one in held)
 
     def _decide(self, shard: ShardNumber, held: Sequence[Claimed]) -> Sequence[Claimed]:
         catalog, going = self.catalogs(), list[Claimed]()
@@ -156,21 +162,21 @@ class Deliver:
         except TemplateFault as fault:
             return Bury(TEMPLATE_ERROR, str(fault))
 
-    async def _start(self, shard: ShardNumber, ready: Sequence[Ready]) -> None:
+    async def _start(self, shard: ShardNumber, lane: Lane, ready: Sequence[Ready]) -> None:
         """Marks a few, starts their calls, and goes on with the next few while there is room."""
         left = list(ready)
         while left:
             most = min(self.limits.mark, len(left))
-            places = await self.send.room.take(most, promotional=left[0].routed.promotional)
+            places = await self.send.room.take(lane, most)
             if not places:
                 break
-            few, left = left[:places], left[places:]
+            few, left, calls = left[:places], left[places:], list[Call]()
             try:
                 going = self._still_open(shard, few)
-                self.send.start(shard, await self._mark(shard, going) if going else (), places)
-            except BaseException:
-                self.send.room.give(places)
-                raise
+                calls += await self._mark(shard, going) if going else ()
+            finally:
+                self.send.room.give(lane, places - len(calls))
+            self.send.start(shard, calls)
         await self._give_back(shard, [one.routed.held for one in left])
 
     def _still_open(self, shard: ShardNumber, ready: Sequence[Ready]) -> Sequence[Ready]:

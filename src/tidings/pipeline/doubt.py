@@ -44,7 +44,7 @@ class ResolveDoubt:
             if isinstance(verdict, Resolved):
                 self._settle(shard, one, verdict)
         await self.settle.drain()
-        self.hints.publish(shard, tuple({one.home for one in held}))
+        self.hints.publish(shard, {one.id: one.home for one in held})
         return len(held) >= self.limit
 
     async def _resolve(self, held: Claimed, taken: Sequence[int]) -> Resolved | Wait:

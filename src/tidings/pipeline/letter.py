@@ -7,7 +7,7 @@ import msgspec
 from tidings.domain import ids
 from tidings.domain.catalog import Catalog, Sender
 from tidings.domain.claimed import Claimed
-from tidings.domain.lanes import Class, class_of
+from tidings.domain.lanes import Lane
 from tidings.domain.notification import Content
 from tidings.ports import Message
 
@@ -18,10 +18,6 @@ class Routed(msgspec.Struct, frozen=True, gc=False):
     held: Claimed
     account: int
     route: Sequence[int]
-
-    @property
-    def promotional(self) -> bool:
-        return class_of(self.held.home) == Class.promotional
 
 
 class Ready(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +35,10 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     ready: Ready
     n: int
     issued_s: float
+
+    @property
+    def lane(self) -> Lane:
+        return self.ready.routed.held.home
 
 
 def sender_of(catalog: Catalog, held: Claimed) -> Sender | None:

@@ -44,10 +44,8 @@ class Send:
     reach: Reach
     _calls: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
-    def start(self, shard: ShardNumber, calls: Sequence[Call], places: int) -> None:
-        """Starts the calls; each gives its place back when it ends, and the places of the unmarked go back now."""
-        if places > len(calls):
-            self.room.give(places - len(calls))
+    def start(self, shard: ShardNumber, calls: Sequence[Call]) -> None:
+        """Starts the calls; each gives its place back when it ends."""
         loop = asyncio.get_running_loop()
         for call in calls:
             task = loop.create_task(self._call(shard, call))
@@ -65,7 +63,7 @@ class Send:
         try:
             said = await self._ask(call)
         finally:
-            self.room.give()
+            self.room.give(call.lane)
         self.reach("after_response")
         routed = call.ready.routed
         held = routed.held

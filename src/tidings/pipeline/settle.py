@@ -88,8 +88,8 @@ class Settle:
                 if self.clock.boottime_s() - began_s > self.patience_s:
                     return [False] * len(rows)
                 await asyncio.sleep(_AGAIN_S)
-        if lanes := {row.again_in for row in rows if row.again_in is not None}:
-            self.hints.publish(shard, tuple(lanes))
+        if due_now := {row.id: row.again_in for row in rows if row.again_in is not None}:
+            self.hints.publish(shard, due_now)
         self._tell(rows, done, self.clock.boottime_s() - began_s)
         return [row.id in done for row in rows]
 

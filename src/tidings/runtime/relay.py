@@ -53,7 +53,7 @@ class Relay:
     async def _resolve(self, shard: ShardNumber) -> None:
         while True:
             if not await self._tried("doubt", lambda: self.doubt.round(shard)):
-                await self.hints.wait(shard, [IN_DOUBT], self.sweep_s)
+                await self.hints.take(shard, IN_DOUBT, 0, self.sweep_s)
 
     async def _tell(self, shard: ShardNumber) -> None:
         while True:

@@ -122,6 +122,11 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     ),
     events.SettleFailed: _row("error", Adds("tidings_settle_failures", "Settlements tried again", "count", "why")),
     events.StorageAway: _row("warning", Adds("tidings_storage_away", "Loops that found no database", label="loop")),
+    events.HintsTaken: _row("debug", Adds("tidings_hints_taken", "Hints that came through Kafka", "count")),
+    events.HintsLost: _row("warning", Adds("tidings_hints_lost", "Hints that could not be published", "count")),
+    events.HintsReachable: _row(
+        "warning", Adds("tidings_hints_reachable", "Times that the brokers were found, or lost", label="state")
+    ),
     events.AdapterFault: _row("error", Adds("tidings_adapter_faults", "Bugs met by adapters", label="error")),
     events.ClaimsGivenBack: _row("info", Adds("tidings_given_back", "Claims returned untouched", "count")),
     events.DoubtOpened: _row("warning", Adds("tidings_doubt_opened", "Sends that may have gone", "count", "reason")),
@@ -152,7 +157,7 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     events.BreakerChanged: _row(
         "warning", Adds("tidings_breaker_changes", "Breakers that changed, by their new state", label="state")
     ),
-    events.LinedUp: _row("info", Adds("tidings_lined_up", "Turns given to what waited for an account", "moved")),
+    events.LinedUp: _row("debug", Adds("tidings_lined_up", "Turns given to what waited for an account", "count")),
     events.FailedOver: _row("debug", Adds("tidings_failovers", "Calls passed on to the next account", label="code")),
     events.ProviderStateSet: _row("info", Adds("tidings_provider_states", "Orders of operators", label="state")),
     events.RendererKilled: _row("warning", Adds("tidings_renderer_kills", "Renderers ended", label="reason")),

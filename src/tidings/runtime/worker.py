@@ -1,4 +1,4 @@
-"""The worker: a pump for each shard and class, which claims and delivers until it is asked to leave."""
+"""The worker: a pump for each shard and lane, which claims and delivers until it is asked to leave."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Final
 from tidings.domain.errors import Unavailable
 from tidings.domain.events import StorageAway
 from tidings.domain.ids import ShardNumber
-from tidings.domain.lanes import Class, Lane, class_of
+from tidings.domain.lanes import Lane
 from tidings.pipeline.deliver import Deliver
 from tidings.pipeline.line_up import LineUp
 from tidings.ports import Board, Clock, Emit, Hints
@@ -16,14 +16,14 @@ from tidings.runtime.telemetry import failure
 
 _AGAIN_S: Final = 0.5
 _SHOWN_EVERY_S: Final = 0.5
-_LINED_UP_EVERY_S: Final = 0.25
+_LINED_UP_EVERY_S: Final = 0.1
 
 
 @dataclass
 class Worker:
-    """Serves ``lanes`` of all shards. Promotional lanes have pumps of their own, so that nothing transactional ever
-    waits behind them. ``poll_s`` is the longest sleep of a pump that nobody wakes, ``gather_s`` the distance between
-    two claims of one that is woken all the time: so a busy worker claims many at once, and an idle one at once."""
+    """Serves ``lanes`` of all shards, each by a pump of its own, so that none waits behind another. ``poll_s`` is the
+    longest sleep of a pump that nobody wakes, ``gather_s`` the distance between two claims of one that is woken all the
+    time: so a busy worker claims many at once, and an idle one at once."""
 
     deliver: Deliver
     line_up: LineUp
@@ -39,19 +39,21 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Claims until ``stop``, then finishes what it has: at most ``drain_s``."""
-        groups = [lanes for class_ in Class if (lanes := [lane for lane in self.lanes if class_of(lane) == class_])]
-        pumps = [asyncio.create_task(self._pump(shard, lanes)) for shard in self.shards for lanes in groups]
+        pumps = [asyncio.create_task(self._pump(shard, lane)) for shard in self.shards for lane in self.lanes]
         beside = [asyncio.create_task(self._show()), asyncio.create_task(self._line_up())]
         await stop.wait()
         await self._leave(pumps)
         for one in beside:
             one.cancel()
 
-    async def _pump(self, shard: ShardNumber, lanes: Sequence[Lane]) -> None:
+    async def _pump(self, shard: ShardNumber, lane: Lane) -> None:
+        more = True
         while not self.deliver.send.room.closed:
-            began_s = self.clock.boottime_s()
+            patience_s = 0.0 if more else self.poll_s
+            named = await self.hints.take(shard, lane, self.deliver.appetite(lane), patience_s)
+            began_s, more = self.clock.boottime_s(), True
             try:
-                more = await self.deliver.round(shard, lanes)
+                more = await self.deliver.round(shard, lane, named)
             except Unavailable:
                 self.emit(StorageAway("pump"))
                 await asyncio.sleep(_AGAIN_S)
@@ -61,7 +63,6 @@ class Worker:
                 await asyncio.sleep(_AGAIN_S)
                 continue
             if not more:
-                await self.hints.wait(shard, lanes, self.deliver.health.patience_s(self.poll_s))
                 await asyncio.sleep(began_s + self.gather_s - self.clock.boottime_s())
 
     async def _show(self) -> None:
@@ -88,7 +89,7 @@ class Worker:
         self.deliver.send.room.close()
         try:
             async with asyncio.timeout(self.drain_s):
-                await asyncio.gather(*pumps)
+                await asyncio.gather(self.hints.leave(), *pumps)
                 await self.deliver.send.drain()
         except TimeoutError:
             return

@@ -56,16 +56,28 @@ class DispatchStore:
     async def claim(self, shard: ShardNumber, limits: Mapping[Lane, int], token: int) -> Sequence[Claimed]:
         async with self._quick.connection(shard) as connection:
             held = await connection.fetch(self._sql["claim"], list(limits), list(limits.values()), self._lease_s, token)
-            kept = {row["id"]: row for row in held if row["lane"] in limits}
-            if len(kept) < len(held):
-                self._emit(DoubtOpened(len(held) - len(kept), WORKER_LOST))
-            if not kept:
-                return []
-            loaded = await connection.fetch(self._sql["load"], list(kept), *ids.bounds(kept))
-            claimed = [_claimed(kept[row["id"]], row, token) for row in loaded]
-            if shared := [one.id for one in claimed if one.address is None and one.channel == Channel.push]:
-                claimed = [one for one in claimed if one.id not in shared]
-                claimed += await self._fanned_out(connection, shared, kept, token)
+            return await self._load(connection, held, limits, token)
+
+    async def claim_named(
+        self, shard: ShardNumber, lanes: Sequence[Lane], ids_: Sequence[DeliveryId], token: int
+    ) -> Sequence[Claimed]:
+        async with self._quick.connection(shard) as connection:
+            held = await connection.fetch(self._sql["claim_named"], ids_, lanes, self._lease_s, token)
+            return await self._load(connection, held, lanes, token)
+
+    async def _load(
+        self, connection: PoolConnection, held: Sequence[asyncpg.Record], lanes: Container[Lane], token: int
+    ) -> Sequence[Claimed]:
+        kept = {row["id"]: row for row in held if row["lane"] in lanes}
+        if len(kept) < len(held):
+            self._emit(DoubtOpened(len(held) - len(kept), WORKER_LOST))
+        if not kept:
+            return []
+        loaded = await connection.fetch(self._sql["load"], list(kept), *ids.bounds(kept))
+        claimed = [_claimed(kept[row["id"]], row, token) for row in loaded]
+        if shared := [one.id for one in claimed if one.address is None and one.channel == Channel.push]:
+            claimed = [one for one in claimed if one.id not in shared]
+            claimed += await self._fanned_out(connection, shared, kept, token)
         return sorted(claimed, key=lambda one: (one.lane % 10, one.id))
 
     async def _fanned_out(

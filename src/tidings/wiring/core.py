@@ -18,8 +18,7 @@ from tidings.domain.catalog import Account, receipts_url
 from tidings.domain.egress import Egress
 from tidings.domain.errors import Unavailable
 from tidings.domain.ids import TenantId
-from tidings.domain.lanes import Channel, Lane, lane_name
-from tidings.hints.poll import Unwoken, WakeByValkey
+from tidings.domain.lanes import Channel, Lane, is_parked, lane_name
 from tidings.limits.board import Wall
 from tidings.pipeline.settle import Settle
 from tidings.ports import Board, Emit, Hints, Provider, Reach, RollCall
@@ -41,6 +40,7 @@ from tidings.storage.secrets import Secrets
 from tidings.storage.shards import Shards, open_pool
 from tidings.storage.webhooks import Webhooks
 from tidings.wiring.boards import board_on, roll_call_on, wall_of
+from tidings.wiring.hints import hints_of
 
 _SETTLE_BATCH: Final = 200
 _SIDE_BY_SIDE: Final = 2
@@ -86,11 +86,8 @@ class Core:
 
 
 @asynccontextmanager
-async def core(
-    settings: Settings, telemetry: Telemetry, takes: Sequence[Lane] = (), *, listen: bool = False
-) -> AsyncIterator[Core]:
-    """``takes``: the lanes that a worker serves; ``listen``: somebody here waits for hints. Waits for the control
-    database when it is not there yet."""
+async def core(settings: Settings, telemetry: Telemetry, takes: Sequence[Lane] = ()) -> AsyncIterator[Core]:
+    """``takes``: the lanes that somebody here serves. Waits for the control database when it is not there yet."""
     async with AsyncExitStack() as stack:
         secrets = Secrets(settings.master_key)
         pool = await open_pool(settings.control_dsn, 4, {})
@@ -104,7 +101,7 @@ async def core(
         live = LiveProviders(catalog, partial(provider_of, settings, catalog), telemetry.emit, call_s)
         stack.push_async_callback(live.close)
         clock, wall = SystemClock(), wall_of(settings, stack)
-        lanes, roll = tuple(map(lane_name, takes)), roll_call_on(wall)
+        lanes, roll = tuple(lane_name(lane) for lane in takes if not is_parked(lane)), roll_call_on(wall)
         presence = Presence(roll, telemetry, clock, lanes, clock.now())
         await stack.enter_async_context(presence.shown())
         yield Core(
@@ -116,7 +113,7 @@ async def core(
             webhooks=Webhooks(pool, secrets),
             catalog=catalog,
             providers=live,
-            hints=await _hints(settings, stack, listen=listen),
+            hints=hints_of(settings, takes, lambda slot: catalog().shard(slot), telemetry.emit, stack),
             clock=clock,
             random=RandomSource(),
             reach=kill_once(Path(settings.test.fault_file)) if settings.test.fault_file else nowhere,
@@ -178,15 +175,6 @@ async def _loaded(catalog: CatalogCache) -> None:
             return await catalog.load()
         except Unavailable:
             await asyncio.sleep(_START_AGAIN_S)
-
-
-async def _hints(settings: Settings, stack: AsyncExitStack, *, listen: bool) -> Hints:
-    if not settings.valkey_url:
-        return Unwoken()
-    hints = WakeByValkey(settings.valkey_url)
-    hints.start(listen=listen)
-    stack.push_async_callback(hints.close)
-    return hints
 
 
 def board_of(core: Core) -> Board:

@@ -6,6 +6,7 @@ from typing import Final
 from tidings.channels.registry import COUNTRIES
 from tidings.domain.breaker import BreakerRules
 from tidings.domain.lanes import Lane, lane_name, lane_named, sending_lanes
+from tidings.pipeline.backlog import Backlog
 from tidings.pipeline.charge import Charges
 from tidings.pipeline.deliver import Deliver, DeliverLimits
 from tidings.pipeline.health import Health
@@ -39,7 +40,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
         adapter_fault=adapter_fault,
         luck=core.random.luck,
         limits=SendLimits(settings.fence_s, settings.retry_schedule_s),
-        room=Room(settings.concurrency),
+        room=Room(settings.concurrency, lanes_of(settings.lanes)),
         reach=core.reach,
     )
     deliver = Deliver(
@@ -59,7 +60,7 @@ async def build_worker(core: Core) -> tuple[Worker, Shards]:
     )
     worker = Worker(
         deliver=deliver,
-        line_up=LineUp(LineStore(quick), health, core.clock, core.emit, quick.numbers, _LINED_UP_TOGETHER),
+        line_up=LineUp(LineStore(quick), health, core.hints, core.clock, core.emit, quick.numbers, _LINED_UP_TOGETHER),
         hints=core.hints,
         board=board_of(core),
         shards=quick.numbers,
@@ -85,7 +86,8 @@ def health_of(core: Core) -> Health:
         open_most_s=breaker.open_most_s,
         probe_s=settings.send_reserve_s,
     )
-    return Health(core.catalog, core.clock, core.emit, rules, settings.account_pause_s, settings.drain_per_s)
+    backlog = Backlog(core.catalog, core.clock, core.random.token(), settings.drain_per_s)
+    return Health(core.catalog, core.clock, core.emit, rules, settings.account_pause_s, backlog)
 
 
 def lanes_of(names: Sequence[str]) -> Sequence[Lane]:

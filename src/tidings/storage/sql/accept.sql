@@ -60,8 +60,8 @@ deliveries AS (
     SELECT id, notification_id, tenant, channel, address, address_hash FROM planned
 ),
 dispatches AS (
-    INSERT INTO dispatch (id, home, lane, due_at, hinted)
-    SELECT id, lane, lane, coalesce(due_at, now()), due_at IS NULL FROM planned
+    INSERT INTO dispatch (id, home, lane, due_at)
+    SELECT id, lane, lane, coalesce(due_at, now()) FROM planned
 )
 SELECT id, first_id, first_fingerprint, deduplicated_id FROM verdict WHERE NOT new;
 

@@ -97,8 +97,8 @@ WITH chosen AS MATERIALIZED (
 ),
 back AS (
     UPDATE dispatch d
-    SET state = 0, lane = d.home, token = 0, claims = 0, spent = 0, tried = NULL, hinted = false, reason = NULL,
-        detail = NULL, due_at = least(now() + chosen.after_s * interval '1 second', chosen.expires_at)
+    SET state = 0, lane = d.home, token = 0, claims = 0, spent = 0, tried = NULL, reason = NULL, detail = NULL,
+        due_at = least(now() + chosen.after_s * interval '1 second', chosen.expires_at)
     FROM chosen WHERE d.id = chosen.id AND d.state = 4
     RETURNING d.id, chosen.version, chosen.payload, chosen.reason, chosen.buried_at
 )

@@ -25,10 +25,23 @@ SET state = CASE d.state WHEN 0 THEN 1 WHEN 2 THEN 3 ELSE d.state END,
     lane = CASE WHEN d.state = 2 THEN 2 ELSE d.lane END,
     claims = d.claims + CASE WHEN d.state = 2 THEN 0 ELSE 1 END,
     due_at = CASE WHEN d.state = 2 THEN now() ELSE now() + $3::float8 * interval '1 second' END,
-    token = $4::bigint,
-    hinted = true
+    token = $4::bigint
 FROM c
 WHERE d.id = ANY(ARRAY[c.id])
+RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.provider, d.started_at, d.reason,
+          now() AS now;
+
+-- name: claim_named
+-- The same for rows that hints have named, in the order of their ids: two workers that were told of the same rows wait
+-- for each other, never in a circle. What is held, done, or not due yet is left alone: a hint may come twice.
+UPDATE dispatch d
+SET state = CASE d.state WHEN 0 THEN 1 WHEN 2 THEN 3 ELSE d.state END,
+    lane = CASE WHEN d.state = 2 THEN 2 ELSE d.lane END,
+    claims = d.claims + CASE WHEN d.state = 2 THEN 0 ELSE 1 END,
+    due_at = CASE WHEN d.state = 2 THEN now() ELSE now() + $3::float8 * interval '1 second' END,
+    token = $4::bigint
+FROM (SELECT id FROM unnest($1::uuid[]) AS named(id) ORDER BY id LIMIT cardinality($1)) named
+WHERE d.id = ANY(ARRAY[named.id]) AND d.due_at <= now() AND d.lane = ANY($2::smallint[])
 RETURNING d.id, d.lane, d.home, d.state, d.claims, d.tries, d.spent, d.tried, d.provider, d.started_at, d.reason,
           now() AS now;
 
@@ -122,7 +135,7 @@ doubted AS MATERIALIZED (
 ),
 kept AS (
     UPDATE dispatch d
-    SET state = r.state, lane = coalesce(r.lane, d.home), token = 0, claims = 0, hinted = false,
+    SET state = r.state, lane = coalesce(r.lane, d.home), token = 0, claims = 0,
         due_at = least(now() + r.after_s * interval '1 second', CASE WHEN r.state = 0 THEN r.expires_at END),
         tried = CASE WHEN r.state = 0 THEN r.tried::smallint[] ELSE d.tried END,
         spent = d.spent + coalesce(r.spent, 0), reason = r.reason, detail = r.why,
