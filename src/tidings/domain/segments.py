@@ -4,6 +4,7 @@ One character outside GSM-7 turns the whole message into UCS-2, which has room f
 """
 
 from collections.abc import Iterable
+from math import ceil
 from typing import Final
 
 import msgspec
@@ -43,23 +44,15 @@ class Counted(msgspec.Struct, frozen=True):
 
 def count(text: str) -> Counted:
     """A character of two units is never split over two segments. An empty text is one segment."""
-    widths = _septets(text)
-    encoding = GSM_7
-    if widths is None:
-        widths, encoding = _code_units(text), UCS_2
-    units = sum(widths)
-    return Counted(encoding, units, 1 if units <= encoding.alone else _packed(widths, encoding.joined))
-
-
-def _septets(text: str) -> list[int] | None:
-    """The width of each character, None when one of them is not in GSM-7."""
-    if not set(text) <= _GSM_7:
-        return None
-    return [2 if character in _EXTENSION else 1 for character in text]
-
-
-def _code_units(text: str) -> list[int]:
-    return [2 if character > "\uffff" else 1 for character in text]
+    characters = set(text)
+    encoding = GSM_7 if characters <= _GSM_7 else UCS_2
+    double = characters & _EXTENSION if encoding is GSM_7 else {one for one in characters if one > "\uffff"}
+    units = len(text) + sum(map(text.count, double))
+    if units <= encoding.alone:
+        return Counted(encoding, units, 1)
+    if not double:
+        return Counted(encoding, units, ceil(units / encoding.joined))
+    return Counted(encoding, units, _packed((2 if one in double else 1 for one in text), encoding.joined))
 
 
 def _packed(widths: Iterable[int], room: int) -> int:
