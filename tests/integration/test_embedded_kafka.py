@@ -20,6 +20,7 @@ from tidings.embedded.kafka_kit import Kit
 from tidings.runtime.child import ended, spawn, stop
 
 TAKES_S = 60.0
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest_asyncio.fixture

@@ -14,10 +14,13 @@ from subprocess import PIPE, Popen, run
 import asyncpg
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tests import kafka_rig
 from tidings.embedded import postgres
+from tidings.embedded.kafka_kit import Kit
 from tidings.runtime import rundir
 from tidings.settings import load
 
@@ -214,6 +217,72 @@ async def test_killed_with_minus_nine_it_leaves_no_process_behind(data_dir):
         assert alive == []
     async with running(data_dir) as (_, again):
         assert again["postgres_dsns"] == told["postgres_dsns"]
+
+
+@pytest.mark.timeout(300)
+async def test_with_kafka_a_real_broker_runs_everybody_is_told_of_it_and_it_is_kept_running(data_dir):
+    await kafka_rig.kit()
+    async with running(data_dir, "--kafka") as (_, told):
+        env = json.loads((data_dir / "environment-work").read_text())
+        given = load({}, {name: value for name, value in env.items() if name.startswith("TIDINGS_")}, Path("/"))
+        assert (given.hints, given.kafka.servers) == ("kafka", broker(data_dir))
+        assert await topics(data_dir) == set()
+        (dead,) = told["pids"]["kafka"]
+        os.kill(dead, signal.SIGKILL)
+        await eventually(lambda: dead not in found(data_dir).pids["kafka"])
+        assert broker(data_dir) == given.kafka.servers
+        assert await topics(data_dir) == set()
+
+
+@pytest.mark.timeout(300)
+async def test_with_kafka_nothing_is_left_after_a_kill_and_the_next_start_finds_its_topics_without_maven(data_dir):
+    kit = await kafka_rig.kit()
+    async with running(data_dir, "--kafka") as (up, _):
+        admin = AdminClient({"bootstrap.servers": broker(data_dir)[0]})
+        await asyncio.to_thread(admin.create_topics([NewTopic("kept", 1)])["kept"].result, 60)
+        family = psutil.Process(up.pid).children(recursive=True)
+        up.kill()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
+        assert alive == []
+    async with running(data_dir, "--kafka", PATH=only_java(data_dir, kit)):
+        assert await topics(data_dir) == {"kept"}
+
+
+async def test_kafka_that_cannot_be_had_ends_it_with_1_and_says_what_to_install(data_dir):
+    kit = await kafka_rig.kit()
+    nothing = {"PATH": only_java(data_dir, kit), "XDG_CACHE_HOME": str(data_dir / "cache")}
+    assert "install maven" in await refused(data_dir, **nothing)
+
+
+async def test_a_broker_of_our_own_and_somebody_else_s_are_not_both_used(data_dir):
+    assert "leave one of the two out" in await refused(data_dir, TIDINGS_KAFKA_SERVERS="kafka.example.com:9092")
+
+
+async def refused(data_dir: Path, **env: str) -> str:
+    """What it says when it cannot start with Kafka."""
+    up = started(data_dir, "--kafka", **env)
+    _, said = await asyncio.to_thread(up.communicate, None, 60)
+    assert up.returncode == 1
+    assert rundir.find(data_dir) is None
+    return said
+
+
+def broker(data_dir: Path) -> tuple[str, ...]:
+    """Where other commands look for it."""
+    return load({"data_dir": str(data_dir)}, {}, Path("/")).kafka.servers
+
+
+async def topics(data_dir: Path) -> set[str]:
+    """Asks a broker, which may still be starting."""
+    admin = AdminClient({"bootstrap.servers": broker(data_dir)[0]})
+    return set((await asyncio.to_thread(admin.list_topics, timeout=60)).topics)
+
+
+def only_java(data_dir: Path, kit: Kit) -> str:
+    """A path with a Java and no Maven."""
+    (data_dir / "bin").mkdir()
+    (data_dir / "bin" / "java").symlink_to(kit.java)
+    return str(data_dir / "bin")
 
 
 async def test_a_second_one_on_the_same_directory_ends_with_1_and_names_the_first(data_dir):
