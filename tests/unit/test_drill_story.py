@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from tidings.bench.drill import story
-from tidings.bench.drill.story import FIRST, SECOND, Arrival, Notes, Phase, Turn, overtaken_ms, promises, rows
+from tidings.bench.drill.story import FIRST, SECOND, Arrival, Notes, Phase, Turn, late_ms, promises, rows
 from tidings.bench.ledger import Call, Database, Ledgers, check
 
 CLEAN = check(Ledgers(Database({}, {}, {}, {}), [], []))
@@ -77,6 +77,8 @@ def test_a_ledger_that_is_not_clean_breaks_the_last_promise() -> None:
     assert any("ledgers" in what for what in broken(replace(notes(), ledger=lost)))
 
 
-def test_what_was_overtaken_knows_by_how_much() -> None:
-    order = [Arrival(FIRST, False, asked, 0) for asked in (1, 2, 5, 3, 4, 6)]
-    assert overtaken_ms(order) == [0, 0, 0, 2, 1, 0]
+def test_who_was_overtaken_knows_how_much_later_he_arrived_than_in_perfect_order() -> None:
+    order = [Arrival(FIRST, False, asked, 10.0 * n) for n, asked in enumerate((1, 2, 5, 3, 4, 6))]
+    assert late_ms(order) == [0, 0, 10, 10, 0, 0]
+    together = [Arrival(FIRST, False, 7, arrived) for arrived in (1.0, 2.0, 3.0)]
+    assert late_ms(together) == [0, 0, 0], "those of one instant have no order"

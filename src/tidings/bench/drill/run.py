@@ -246,6 +246,7 @@ def _settings(wish: Wish) -> Mapping[str, str]:
     """Two hours in the time of a drill: what takes minutes takes seconds."""
     return {
         "TIDINGS_BREAKER_OPEN_S": "2",
+        "TIDINGS_BREAKER_OPEN_MOST_S": "20",
         "TIDINGS_WORKER_DRAIN_PER_S": str(wish.drain_per_s),
         "TIDINGS_WORKER_RETRY_SCHEDULE_S": "[2, 4, 8]",
     }
