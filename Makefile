@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 PYTEST ?= $(BIN)/pytest
 # tests side by side: most of the long ones wait
-BESIDE ?= 3
+BESIDE ?= 2
 # program:Debian package, wanted by some tests only
 TOOLS := nginx:nginx haproxy:haproxy faketime:faketime chromium:chromium cc:gcc java:default-jre-headless mvn:maven
 

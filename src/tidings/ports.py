@@ -369,6 +369,9 @@ Post = Callable[[Webhook, str, bytes, datetime], Awaitable[Posted]]
 Providers = Callable[[int], Provider | None]
 """The live provider of an account number, None for one that is gone or whose settings cannot be used."""
 
+Lag = Callable[[], Awaitable[Mapping[Lane, int] | None]]
+"""How many hints of each lane no worker has taken yet; None where hints stand in no queue, or nobody answers."""
+
 Catalogs = Callable[[], Catalog]
 """The control database as this process last saw it."""
 

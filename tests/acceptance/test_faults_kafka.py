@@ -23,6 +23,7 @@ from tidings.domain.lanes import sending_lanes
 from tidings.hints.topics import KafkaAddress, Wanted, admin, make_topics, sizes
 from tidings.runtime import rundir
 
+pytestmark = pytest.mark.timeout(300)
 PARTITIONS = 12
 PER_S = 40.0
 SOON_S = 5.0
@@ -221,7 +222,7 @@ async def test_more_partitions_under_load(system, address):
 
 async def test_two_relays_and_one_that_stood_still(system):
     """67: a relay that wakes up late does nothing that another has not made harmless."""
-    await system.fault("hang_accepted", rate=0.2)
+    await system.fault("accept_then_hang", rate=0.2)
     async with loaded(system, PER_S):
         for _ in range(2):
             pid = system.signal("relay", SIGSTOP)

@@ -1,13 +1,14 @@
 """What a relay tells of the lanes, whatever it can find out."""
 
+from collections.abc import Mapping
 from math import inf, isnan
 
 from tests.unit.test_presence import MAIL, NEWS, there
 from tidings.domain.errors import Unavailable
-from tidings.domain.events import LanesCounted, LaneServed, StorageAway
+from tidings.domain.events import HintsLagged, LanesCounted, LaneServed, StorageAway
 from tidings.domain.figures import LaneCount
 from tidings.domain.ids import ShardNumber
-from tidings.domain.lanes import lane_named
+from tidings.domain.lanes import Lane, lane_named
 from tidings.pipeline.lookout import Lookout
 
 SHARDS = ShardNumber(0), ShardNumber(1)
@@ -20,12 +21,16 @@ class Rig:
         self.counts = {shard: [LaneCount(lane_named(MAIL), 0, 0, 0.0)] for shard in SHARDS}
         self.present = [there(lanes=(MAIL,))]
         self.events: list[object] = []
-        self.lookout = Lookout(self.count, self, SHARDS, self.events.append)
+        self.behind: Mapping[Lane, int] | None = None
+        self.lookout = Lookout(self.count, self, self.lag, SHARDS, self.events.append)
 
     async def count(self, shard):
         if shard not in self.counts:
             raise Unavailable
         return self.counts[shard]
+
+    async def lag(self):
+        return self.behind
 
     async def read(self, *roles):
         return self.present
@@ -82,3 +87,12 @@ async def test_a_worker_that_comes_ends_the_warning():
     rig.present = [there(lanes=(MAIL,)), there(pid=2, lanes=(NEWS,))]
     await rig.round()
     assert rig.lookout.warnings() == []
+
+
+async def test_hints_that_nobody_took_are_told_where_they_stand_in_a_queue():
+    rig = Rig()
+    await rig.round()
+    assert not [one for one in rig.events if isinstance(one, HintsLagged)]
+    rig.behind = {lane_named(MAIL): 7}
+    await rig.round()
+    assert [one for one in rig.events if isinstance(one, HintsLagged)] == [HintsLagged(MAIL, 7)]

@@ -17,8 +17,12 @@ from tidings.cli.accounts import accounts
 from tidings.cli.app import NO_ANSWER, Config, DataDir, Failed, Json, Unreachable
 from tidings.cli.finding import Finding
 from tidings.cli.processes import processes
+from tidings.domain.errors import Unavailable
+from tidings.domain.lanes import sending_lanes
+from tidings.hints.topics import admin, sizes
 from tidings.settings import Settings, current
 from tidings.storage.migrate import Kind, behind
+from tidings.wiring.hints import kafka_address
 
 _CLOCKS_APART_S: Final = 1.0
 _OLDEST_SERVER: Final = 15
@@ -53,7 +57,7 @@ async def _examine(settings: Settings) -> list[Finding]:
     for number, dsn in enumerate(settings.shard_dsns):
         findings += [finding async for finding in _database(f"shard {number}", dsn, "shard")]
     board = await _valkey(settings)
-    findings += [board, _egress(settings)]
+    findings += [board, *await _kafka(settings), _egress(settings)]
     readable = settings.master_key and not any(finding.advice for finding in control)
     findings += await accounts(settings) if readable else ()
     told = settings.control_dsn and settings.shard_dsns and not board.advice
@@ -109,6 +113,21 @@ async def _valkey(settings: Settings) -> Finding:
     finally:
         await client.aclose()
     return Finding("valkey", f"version {said.get('valkey_version') or said.get('redis_version')}")
+
+
+async def _kafka(settings: Settings) -> list[Finding]:
+    if settings.hints != "kafka":
+        return []
+    address = kafka_address(settings.kafka)
+    topics = [address.topic(lane) for lane in sending_lanes()]
+    try:
+        found = await sizes(admin(address), topics, _TIMEOUT_S)
+    except Unavailable as fault:
+        return [Finding("kafka", f"no answer ({fault})", "are the brokers up? Until then workers only look", away=True)]
+    wanted = settings.kafka.partitions
+    few = [name for name in topics if found.get(name, 0) < wanted]
+    advice = f"run `tidings migrate`: {', '.join(few)} should have {wanted} partitions" if few else ""
+    return [Finding("kafka", f"{len(found)} of {len(topics)} topics", advice)]
 
 
 def _egress(settings: Settings) -> Finding:

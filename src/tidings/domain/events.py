@@ -115,6 +115,13 @@ class HintsLost(Event, frozen=True, gc=False):
     count: int
 
 
+class HintsLagged(Event, frozen=True, gc=False):
+    """So many hints about a lane no worker has taken yet."""
+
+    lane: str
+    lag: int
+
+
 class HintsReachable(Event, frozen=True, gc=False):
     """The brokers of the hints answer again, or no longer: "found" or "lost"."""
 

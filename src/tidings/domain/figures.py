@@ -1,6 +1,6 @@
 """How much waits in the lanes, for how long, and when it will be gone. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
 import msgspec
@@ -43,7 +43,10 @@ class Buried(msgspec.Struct, frozen=True):
 
 
 def lane_figures(
-    counted: Iterable[LaneCount], present: Sequence[Present] | None, pace: Pace | None
+    counted: Iterable[LaneCount],
+    present: Sequence[Present] | None,
+    pace: Pace | None,
+    lag: Mapping[Lane, int] | None = None,
 ) -> Sequence[LaneFigures]:
     """Every lane whose work ends at a provider, in the order in which they are served."""
     found = list(counted)
@@ -61,6 +64,7 @@ def lane_figures(
                 per_s=per_s,
                 drain_s=_drain_s(due, per_s),
                 workers=None if workers is None else workers[name],
+                lag=lag.get(lane) if lag else None,
             )
         )
     return figures

@@ -114,25 +114,27 @@ def _done(asked: Mapping[Any, Any]) -> None:
                 raise Unavailable(f"kafka: {fault.args[0].name()}") from fault
 
 
-async def lags(client: AdminClient, address: KafkaAddress, lanes: Sequence[Lane]) -> Mapping[Lane, int]:
+async def lags(
+    client: AdminClient, address: KafkaAddress, lanes: Sequence[Lane], timeout_s: float = _TIMEOUT_S
+) -> Mapping[Lane, int]:
     """How many hints of each lane nobody has taken yet; without the lanes whose topic is missing. Raises
     ``errors.Unavailable``."""
-    return await asyncio.to_thread(_lags, client, address, lanes)
-
-
-def _lags(client: AdminClient, address: KafkaAddress, lanes: Sequence[Lane]) -> Mapping[Lane, int]:
     topics = {address.topic(lane): lane for lane in lanes}
-    there = _sizes(client, list(topics), _TIMEOUT_S)
+    return await asyncio.to_thread(_lags, client, address.prefix, topics, timeout_s)
+
+
+def _lags(client: AdminClient, group: str, topics: Mapping[str, Lane], timeout_s: float) -> Mapping[Lane, int]:
+    there = _sizes(client, list(topics), timeout_s)
     parts = [TopicPartition(topic, number) for topic, count in there.items() for number in range(count)]
     if not parts:
         return {}
     try:
-        ends = _offsets(client, parts, OffsetSpec.latest())
-        starts = _offsets(client, parts, OffsetSpec.earliest())
+        ends = _offsets(client, parts, OffsetSpec.latest(), timeout_s)
+        starts = _offsets(client, parts, OffsetSpec.earliest(), timeout_s)
         asked = client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(address.prefix, parts)], request_timeout=_TIMEOUT_S
+            [ConsumerGroupTopicPartitions(group, parts)], request_timeout=timeout_s
         )
-        taken = asked[address.prefix].result().topic_partitions or ()
+        taken = asked[group].result().topic_partitions or ()
     except KafkaException as fault:
         raise Unavailable(f"kafka: {fault.args[0].name()}") from fault
     lagging = dict.fromkeys((topics[topic] for topic in there), 0)
@@ -142,6 +144,8 @@ def _lags(client: AdminClient, address: KafkaAddress, lanes: Sequence[Lane]) -> 
     return lagging
 
 
-def _offsets(client: AdminClient, parts: Sequence[TopicPartition], spec: OffsetSpec) -> Mapping[tuple[str, int], int]:
-    told = client.list_offsets(dict.fromkeys(parts, spec), request_timeout=_TIMEOUT_S)
+def _offsets(
+    client: AdminClient, parts: Sequence[TopicPartition], spec: OffsetSpec, timeout_s: float
+) -> Mapping[tuple[str, int], int]:
+    told = client.list_offsets(dict.fromkeys(parts, spec), request_timeout=timeout_s)
     return {(part.topic, part.partition): one.result().offset for part, one in told.items()}

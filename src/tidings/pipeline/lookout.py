@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from math import nan
 
 from tidings.domain.errors import Unavailable
-from tidings.domain.events import LanesCounted, LaneServed, StorageAway
+from tidings.domain.events import HintsLagged, LanesCounted, LaneServed, StorageAway
 from tidings.domain.figures import LaneCount, LaneFigures, lane_figures, told_unserved, unserved
 from tidings.domain.ids import ShardNumber
 from tidings.domain.lanes import lane_name
 from tidings.domain.presence import WORK, Present, pace
-from tidings.ports import Emit, RollCall
+from tidings.ports import Emit, Lag, RollCall
 
 CountLanes = Callable[[ShardNumber], Awaitable[Sequence[LaneCount]]]
 
@@ -22,6 +22,7 @@ class Lookout:
 
     count: CountLanes
     roll: RollCall
+    lag: Lag
     shards: Sequence[ShardNumber]
     emit: Emit
     _before: Sequence[Present] = field(default=(), init=False)
@@ -29,8 +30,9 @@ class Lookout:
 
     async def round(self) -> None:
         counted = await asyncio.gather(*(self._counted(shard) for shard in self.shards))
-        workers = await self.roll.read(WORK)
-        lanes = lane_figures((one for some in counted for one in some), workers, pace(self._before, workers or ()))
+        workers, lag = await asyncio.gather(self.roll.read(WORK), self.lag())
+        paced = pace(self._before, workers or ())
+        lanes = lane_figures((one for some in counted for one in some), workers, paced, lag)
         self._before, self._unserved = workers or (), unserved(lanes)
         self._tell(lanes)
 
@@ -59,3 +61,5 @@ class Lookout:
         for one in lanes:
             if one.workers is not None:
                 self.emit(LaneServed(one.lane, one.workers, nan if one.drain_s is None else one.drain_s))
+            if one.lag is not None:
+                self.emit(HintsLagged(one.lane, one.lag))

@@ -124,6 +124,7 @@ ROWS: Final[Mapping[type[Event], Row]] = {
     events.StorageAway: _row("warning", Adds("tidings_storage_away", "Loops that found no database", label="loop")),
     events.HintsTaken: _row("debug", Adds("tidings_hints_taken", "Hints that came through Kafka", "count")),
     events.HintsLost: _row("warning", Adds("tidings_hints_lost", "Hints that could not be published", "count")),
+    events.HintsLagged: _row("debug", Shows("tidings_hints_lag", "Hints that no worker has taken", "lag", "lane")),
     events.HintsReachable: _row(
         "warning", Adds("tidings_hints_reachable", "Times that the brokers were found, or lost", label="state")
     ),

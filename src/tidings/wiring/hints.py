@@ -1,20 +1,24 @@
 """How this process tells of what is due, and learns of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Final
 
 from confluent_kafka import KafkaException
 
+from tidings.domain.errors import Unavailable
 from tidings.domain.ids import ShardNumber, Slot
-from tidings.domain.lanes import Lane, is_parked
+from tidings.domain.lanes import Lane, is_parked, sending_lanes
 from tidings.hints.kafka import KafkaHints
 from tidings.hints.kafka_in import HintsIn
 from tidings.hints.kafka_out import HintsOut
 from tidings.hints.poll import Unwoken, WakeByValkey
-from tidings.hints.topics import KafkaAddress, Wanted
-from tidings.ports import Emit, Hints
+from tidings.hints.topics import KafkaAddress, Wanted, admin, lags
+from tidings.ports import Emit, Hints, Lag
 from tidings.settings import Settings, SettingsError, pairs
 from tidings.settings_groups import KafkaSettings
+
+_LAG_TIMEOUT_S: Final = 2.0
 
 ShardOf = Callable[[Slot], ShardNumber]
 
@@ -31,6 +35,26 @@ def kafka_address(settings: KafkaSettings) -> KafkaAddress:
     if not settings.servers:
         raise SettingsError("hints go by Kafka, and kafka.servers (TIDINGS_KAFKA_SERVERS) names no broker")
     return KafkaAddress(settings.servers, pairs(settings.client), settings.prefix)
+
+
+def lag_of(settings: Settings) -> Lag:
+    """Raises SettingsError."""
+    if settings.hints == "poll":
+        return _no_lag
+    address = kafka_address(settings.kafka)
+    client = admin(address)
+
+    async def lag() -> Mapping[Lane, int] | None:
+        try:
+            return await lags(client, address, sending_lanes(), _LAG_TIMEOUT_S)
+        except Unavailable:
+            return None
+
+    return lag
+
+
+async def _no_lag() -> None:
+    return
 
 
 def wanted_topics(settings: KafkaSettings) -> Wanted:

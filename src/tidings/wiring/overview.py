@@ -26,13 +26,14 @@ from tidings.domain.overview import (
     causes,
 )
 from tidings.domain.presence import ROLES, Present, pace
-from tidings.ports import Board, RollCall, Seen
+from tidings.ports import Board, Lag, RollCall, Seen
 from tidings.settings import Settings
 from tidings.storage.doubts import DoubtFigures
 from tidings.storage.figures import Accounts, Figures
 from tidings.storage.shards import FEW_OF_MANY, Shards, open_pool
 from tidings.web.wellbeing import wellbeing
 from tidings.wiring.boards import board_on, roll_call_on, wall_of
+from tidings.wiring.hints import lag_of
 
 _PATIENCE_S: Final = 3.0
 _QUESTIONS: Final = 3
@@ -61,13 +62,14 @@ class Looking:
     accounts: Accounts
     roll: RollCall
     board: Board
+    lag: Lag
     _looks: deque[Sequence[Present]] = field(default_factory=lambda: deque(maxlen=_LOOKS), init=False)
 
     async def look(self) -> Overview:
         """Whatever is away, the rest is told."""
         found = await asyncio.gather(*(self._shard(shard) for shard in self.shards.numbers))
         accounts, control = await self._accounts()
-        processes, reports = await self.roll.read(*ROLES), await self.board.read()
+        processes, reports, lag = await asyncio.gather(self.roll.read(*ROLES), self.board.read(), self.lag())
         paced = pace(self._earlier(), processes or ())
         self._looks.append(processes or ())
         lanes = [one for shard in found for one in shard.lanes]
@@ -76,7 +78,7 @@ class Looking:
             at=datetime.now(UTC),
             accepted_per_s=paced.accepted_per_s if paced else None,
             sent_per_s=paced.sent_per_s if paced else None,
-            lanes=lane_figures(lanes, processes, paced),
+            lanes=lane_figures(lanes, processes, paced, lag),
             providers=_providers(accounts, None if processes is None else reports),
             doubt=_doubt(one for shard in found for one in shard.doubts),
             dead_letters=_dead(lanes, [one for shard in found for one in shard.buried], names),
@@ -119,7 +121,13 @@ async def looking(settings: Settings) -> AsyncIterator[Looking]:
         stack.callback(control.terminate)
         wall = wall_of(settings, stack)
         yield Looking(
-            shards, Figures(shards), DoubtFigures(shards), Accounts(control), roll_call_on(wall), board_on(wall, "")
+            shards=shards,
+            figures=Figures(shards),
+            doubts=DoubtFigures(shards),
+            accounts=Accounts(control),
+            roll=roll_call_on(wall),
+            board=board_on(wall, ""),
+            lag=lag_of(settings),
         )
 
 

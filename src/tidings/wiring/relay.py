@@ -22,6 +22,7 @@ from tidings.storage.receipts import ReceiptStore
 from tidings.storage.shards import BY_ID, Shards
 from tidings.storage.suppressions import SuppressionStore
 from tidings.wiring.core import Core, post_of, settle_of
+from tidings.wiring.hints import lag_of
 
 _DOUBTS_TOGETHER: Final = 200
 _LEASE_MORE_S: Final = 2.0
@@ -65,7 +66,7 @@ async def build_relay(core: Core) -> tuple[Relay, Shards]:
     relay = Relay(
         doubt=doubt,
         sweep=sweep,
-        lookout=Lookout(Figures(quick).lanes, core.roll, quick.numbers, core.emit),
+        lookout=Lookout(Figures(quick).lanes, core.roll, lag_of(settings), quick.numbers, core.emit),
         callers=_callers_of(core, callbacks, plain),
         hints=core.hints,
         shards=quick.numbers,

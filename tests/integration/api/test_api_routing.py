@@ -12,7 +12,7 @@ from tests.integration.api.rig import Api, listening
 from tidings.domain.breaker import BreakerState
 from tidings.domain.lanes import Channel
 from tidings.domain.routing import AccountState, Hop
-from tidings.limits.board import ValkeyBoard
+from tidings.limits.board import ValkeyBoard, Wall
 from tidings.ports import Seen
 from tidings.web.app import build_app
 
@@ -148,16 +148,17 @@ async def test_a_key_that_may_not_manage_may_look(api: Api, names):
 
 @asynccontextmanager
 async def with_board(api: Api, url: str):
-    board = ValkeyBoard(url, "api")
-    async with listening(build_app(replace(api.edge, board=board))) as root:
+    wall = Wall(url)
+    async with listening(build_app(replace(api.edge, board=ValkeyBoard(wall, "api")))) as root:
         yield replace(api, url=root)
-    await board.close()
+    await wall.close()
 
 
 async def test_an_account_is_shown_as_most_workers_find_it(api: Api, names, valkey_url):
     number = next(one.id for one in api.edge.catalogs().accounts.values() if one.name == names[0])
     since, until = datetime.now(UTC), datetime.now(UTC) + timedelta(seconds=30)
-    workers = [ValkeyBoard(valkey_url, f"{uuid4()}") for _ in range(2)]
+    wall = Wall(valkey_url)
+    workers = [ValkeyBoard(wall, f"{uuid4()}") for _ in range(2)]
     await workers[0].show([Seen(number, BreakerState.open, "http_503", since=since)])
     await workers[1].show([Seen(number, BreakerState.open, "http_503", since=since, rests_until=until)])
     async with with_board(api, valkey_url) as seen:
@@ -168,8 +169,7 @@ async def test_an_account_is_shown_as_most_workers_find_it(api: Api, names, valk
         listed = {one["name"]: one for one in (await seen.call("GET", "/api/v1/providers")).body["items"]}
         assert listed[names[0]] == shown
         assert listed[names[1]]["breaker"] == "closed"
-    for one in workers:
-        await one.close()
+    await wall.close()
 
 
 async def test_without_the_board_accounts_are_shown_all_the_same(api: Api, names):

@@ -14,7 +14,7 @@ from tidings.domain.events import HintsLost, HintsReachable
 from tidings.domain.ids import DeliveryId, ShardNumber, Slot, slot_in
 from tidings.domain.lanes import Lane, sending_lanes
 from tidings.hints import kafka_in
-from tidings.hints.topics import KafkaAddress, Wanted, admin, make_topics, partition_of, sizes
+from tidings.hints.topics import KafkaAddress, Wanted, admin, lags, make_topics, partition_of, sizes
 from tidings.ports import Hints
 
 ENOUGH_S = 30.0
@@ -219,3 +219,23 @@ async def test_what_is_no_hint_is_passed_over(by_kafka):
         due = [delivery() for _ in range(9)]
         api.publish(FIRST, dict.fromkeys(due, MAIL))
         assert sorted(await told(worker, FIRST, MAIL, 9)) == sorted(due)
+
+
+async def test_the_lag_of_a_lane_is_what_nobody_has_taken(by_kafka):
+    client = admin(by_kafka.address)
+    async with by_kafka.member() as api:
+        api.publish(FIRST, {delivery(shard): NEWS for shard in (FIRST, SECOND) for _ in range(15)})
+        api.publish(FIRST, {delivery(): MAIL for _ in range(4)})
+    behind = await lags(client, by_kafka.address, sending_lanes())
+    assert {lane: count for lane, count in behind.items() if count} == {NEWS: 30, MAIL: 4}
+    async with by_kafka.member(NEWS) as worker:
+        await settled(worker, (FIRST, NEWS), (SECOND, NEWS))
+        async with asyncio.timeout(ENOUGH_S):
+            while (await lags(client, by_kafka.address, [NEWS]))[NEWS]:
+                await worker.take(FIRST, NEWS, 100, 0.5)
+                await worker.take(SECOND, NEWS, 100, 0.5)
+    assert (await lags(client, by_kafka.address, [MAIL]))[MAIL] == 4
+
+
+async def test_a_topic_that_is_missing_has_no_lag(kafka):
+    assert await lags(admin(address := KafkaAddress(kafka.cluster.servers, {}, "test-none")), address, [MAIL]) == {}
