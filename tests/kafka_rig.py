@@ -17,7 +17,7 @@ from tidings.embedded import kafka_kit
 from tidings.embedded.account import CannotRun
 from tidings.runtime.child import ended, spawn, until
 
-READY_S = 90.0
+READY_S = 120.0
 
 
 class TestKafka:

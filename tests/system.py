@@ -214,7 +214,7 @@ class System:
     # processes
 
     def pids(self, role: str) -> Sequence[int]:
-        """Of the running children of that role: api, worker, relay, sandbox, postgres, valkey."""
+        """Of the running children of that role: api, worker, relay, sandbox, postgres, valkey, kafka."""
         running = rundir.find(self.data_dir)
         return running.pids.get(role, ()) if running else ()
 
@@ -348,7 +348,7 @@ class System:
             await connection.close()
 
     def logs(self, role: str) -> str:
-        """By the name of the command: api, work, relay, sandbox, postgres, valkey; up."""
+        """By the name of the command: api, work, relay, sandbox, postgres, valkey, kafka; up."""
         return (self.data_dir / rundir.LOGS / f"{role}.log").read_text()
 
     def events(self, role: str, name: str) -> list[dict[str, Any]]:
@@ -360,9 +360,9 @@ class System:
         await self._session.close()
 
 
-def command(data_dir: Path, workers: int = 1, port: int = 0) -> list[str]:
-    words = ["up", "--json", "--sandbox", "--data-dir", str(data_dir), "--port", str(port), "--workers", str(workers)]
-    return [sys.executable, "-m", "tidings", *words]
+def command(data_dir: Path, workers: int = 1, port: int = 0, words: Sequence[str] = ()) -> list[str]:
+    asked = ["up", "--json", "--sandbox", "--data-dir", str(data_dir), "--port", str(port), "--workers", str(workers)]
+    return [sys.executable, "-m", "tidings", *asked, *words]
 
 
 def environment(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
@@ -375,13 +375,18 @@ def environment(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
 
 @asynccontextmanager
 async def running(
-    data_dir: Path, settings: Mapping[str, str] = SHORT, workers: int = 1, port: int = 0
+    data_dir: Path,
+    settings: Mapping[str, str] = SHORT,
+    workers: int = 1,
+    port: int = 0,
+    words: Sequence[str] = (),
 ) -> AsyncIterator[System]:
-    """``tidings up`` with a sandbox on this directory; stopped at the end, whatever happened to it meanwhile."""
+    """``tidings up`` with a sandbox, and with these words, on this directory; stopped at the end, whatever happened to
+    it meanwhile."""
     (data_dir / rundir.LOGS).mkdir(parents=True, exist_ok=True)
     with (data_dir / rundir.LOGS / "up.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *command(data_dir, workers, port),
+            *command(data_dir, workers, port, words),
             env=environment(data_dir, settings),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import kafka_rig
 from tests.system import SHORT, command, environment, running
 
 
@@ -24,6 +25,18 @@ async def test_a_child_that_is_killed_is_replaced_and_deliveries_go_on(system, r
     ids = [*await during, await system.send()]
     await asyncio.gather(*(system.becomes(id_, "delivered") for id_ in ids))
     await system.check()
+
+
+@pytest.mark.timeout(300)
+async def test_with_kafka_deliveries_go_on_while_its_broker_is_killed_and_replaced(tmp_path):
+    await kafka_rig.kit()
+    async with running(tmp_path, words=["--kafka"]) as system:
+        await system.becomes(await system.send(), "delivered")
+        pid = system.signal("kafka")
+        during = await asyncio.gather(*(system.send() for _ in range(5)))
+        await system.replaced("kafka", pid)
+        await asyncio.gather(*(system.becomes(id_, "delivered") for id_ in [*during, await system.send()]))
+        await system.check()
 
 
 async def test_another_start_on_the_same_data_directory_is_refused_and_names_the_process(system):
