@@ -113,14 +113,23 @@ class System:
         try:
             async with self._supervisor:
                 await self._databases()
+                self._insist()
                 self._addresses()
                 await self._start_roles()
+                self._insist()
                 self._ready = True
                 await self._show()
+                self._insist()
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
             if not self._leaving:
                 raise
+
+    def _insist(self) -> None:
+        """A cancellation that met the end of what it cancelled may have been swallowed on the way, by ``wait_for`` for
+        one: then nobody else would remember that we were told to leave."""
+        if self._leaving:
+            raise asyncio.CancelledError
 
     def _obey_signals(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
