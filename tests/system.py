@@ -375,14 +375,9 @@ def environment(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
 
 @asynccontextmanager
 async def running(
-    data_dir: Path,
-    settings: Mapping[str, str] = SHORT,
-    workers: int = 1,
-    port: int = 0,
-    words: Sequence[str] = (),
+    data_dir: Path, settings: Mapping[str, str] = SHORT, workers: int = 1, port: int = 0, words: Sequence[str] = ()
 ) -> AsyncIterator[System]:
-    """``tidings up`` with a sandbox, and with these words, on this directory; stopped at the end, whatever happened to
-    it meanwhile."""
+    """``tidings up`` with a sandbox, and these words, on this directory; stopped at the end, whatever became of it."""
     (data_dir / rundir.LOGS).mkdir(parents=True, exist_ok=True)
     with (data_dir / rundir.LOGS / "up.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(

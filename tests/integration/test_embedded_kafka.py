@@ -102,6 +102,12 @@ async def test_an_interrupted_first_start_leaves_nothing_half_made(kit, tmp_path
         assert await kafka.seen(by=1) == {1}
 
 
+def test_no_id_of_a_cluster_can_be_taken_for_an_option(tmp_path):
+    ids = [embedded._cluster_id(tmp_path / str(n)) for n in range(500)]
+    assert len(set(ids)) == 500
+    assert {(one[0], len(one)) for one in ids} == {("A", 22)}
+
+
 async def test_asked_to_leave_it_leaves(kit, tmp_path):
     cluster = embedded.prepare(kit, tmp_path)
     program = cluster.program(cluster.nodes[0], tmp_path / "kafka.log")

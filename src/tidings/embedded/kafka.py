@@ -6,10 +6,10 @@ machine can reach it, as Kafka knows no private sockets; hints are ids, and say 
 
 import asyncio
 import random
+import secrets
 import shutil
 import socket
 import struct
-import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -178,7 +178,8 @@ def _cluster_id(directory: Path) -> str:
     path = directory / _CLUSTER
     if not path.exists():
         fresh = path.with_suffix(".new")
-        fresh.write_text(urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+        # the zero makes it begin with a letter: an id that began with a dash would be taken for an option
+        fresh.write_text(urlsafe_b64encode(bytes(1) + secrets.token_bytes(15)).decode().rstrip("="))
         fresh.replace(path)
     return path.read_text()
 
