@@ -222,7 +222,7 @@ async def test_more_partitions_under_load(system, address):
 
 async def test_two_relays_and_one_that_stood_still(system):
     """67: a relay that wakes up late does nothing that another has not made harmless."""
-    await system.fault("accept_then_hang", rate=0.2)
+    await system.fault("accept_then_hang", share=0.2)
     async with loaded(system, PER_S):
         for _ in range(2):
             pid = system.signal("relay", SIGSTOP)
