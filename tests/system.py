@@ -246,9 +246,9 @@ class System:
     async def _all_ready(self) -> bool:
         running = rundir.find(self.data_dir)
         urls = [url for urls in running.ops_urls.values() for url in urls] if running else []
-        return bool(urls) and all([await self._is_ready(url) for url in urls])
+        return bool(urls) and all([await self.is_ready(url) for url in urls])
 
-    async def _is_ready(self, url: str) -> bool:
+    async def is_ready(self, url: str) -> bool:
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with self._session.get(f"{url}/readyz") as answer:
                 return answer.status == 200

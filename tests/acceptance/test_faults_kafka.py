@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from tests.chaos.rig import loaded
 from tests.kafka_rig import TestKafka
 from tests.system import SHORT, System, running, until
+from tidings.cli.parts import free_port
 from tidings.domain.lanes import sending_lanes
 from tidings.hints.topics import KafkaAddress, Wanted, admin, make_topics, sizes
 from tidings.runtime import rundir
@@ -251,13 +252,16 @@ async def test_from_polling_to_kafka_and_back_under_load(kafka_cluster, tmp_path
 
 @asynccontextmanager
 async def process(system: System, role: str, settings: Mapping[str, str]) -> AsyncIterator[None]:
-    """One more process of a role beside those of the system, with other settings."""
+    """One more process of a role beside those of the system, with other settings; ready when the block begins."""
+    port = free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")}
     more = {"TIDINGS_EGRESS_ALLOW": "127.0.0.0/8", "TIDINGS_DATA_DIR": str(system.data_dir), **settings}
+    more["TIDINGS_OPS_PORT"] = str(port)
     child = await asyncio.create_subprocess_exec(
         *[sys.executable, "-m", "tidings", role], env={**inherited, **more}, stderr=asyncio.subprocess.DEVNULL
     )
     try:
+        await until(lambda: system.is_ready(f"http://127.0.0.1:{port}"), 60, f"one more {role} to be ready")
         yield
     finally:
         child.terminate()
