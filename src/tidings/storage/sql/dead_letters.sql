@@ -75,8 +75,7 @@ SET address = coalesce($5::text, v.address), address_hash = coalesce($6::bytea, 
     template_version = CASE WHEN $7::bytea IS NULL THEN v.template_version ELSE $8::int END,
     notes = coalesce(v.notes, '[]')
             || jsonb_build_object('at', now(), 'what', 'edited', 'why', $9::text, 'by', $10::text)
-FROM chosen
-WHERE v.id = chosen.id AND v.id = $1 AND v.tenant = $2 AND v.id BETWEEN $3 AND $4
+WHERE EXISTS (SELECT FROM chosen) AND v.id = $1 AND v.tenant = $2 AND v.id BETWEEN $3 AND $4
   AND coalesce(jsonb_array_length(v.notes), 0) = $11
 RETURNING v.id;
 
@@ -110,7 +109,7 @@ SET payload = CASE WHEN back.version IS NULL THEN v.payload ELSE coalesce(v.payl
             || jsonb_build_object('at', now(), 'what', 'replayed', 'by', $7::text,
                                   'why', CASE WHEN back.version IS NOT NULL THEN 'newest template' END)
 FROM back
-WHERE v.id = back.id
+WHERE v.id = back.id AND v.id = ANY(ARRAY(SELECT id FROM back)) AND v.id BETWEEN $2 AND $3
 RETURNING v.id;
 
 -- name: discard
@@ -134,7 +133,7 @@ done AS (
         notes = coalesce(v.notes, '[]')
                 || jsonb_build_object('at', gone.buried_at, 'what', 'buried', 'why', gone.reason)
                 || jsonb_build_object('at', now(), 'what', 'discarded', 'by', $6::text)
-    FROM gone WHERE v.id = gone.id
+    FROM gone WHERE v.id = gone.id AND v.id = ANY(ARRAY(SELECT id FROM gone)) AND v.id BETWEEN $2 AND $3
     RETURNING v.id, v.status, v.reason
 ),
 told AS (
