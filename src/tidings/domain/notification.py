@@ -43,7 +43,8 @@ class PlannedDelivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Acceptance(msgspec.Struct, frozen=True, gc=False):
-    """One notification, planned and ready to be stored. Hashes are 16 bytes; None where the caller gave no key."""
+    """One notification, planned and ready to be stored. Hashes are 16 bytes; None where the caller gave no key. When
+    it expires is counted by the database, from ``send_at`` or from its own present: who sends asks no other clock."""
 
     id: NotificationId
     slot: Slot
@@ -58,7 +59,7 @@ class Acceptance(msgspec.Struct, frozen=True, gc=False):
     fingerprint: bytes | None
     deduplication_hash: bytes | None
     send_at: datetime | None
-    expires_at: datetime | None
+    expires_after_s: float | None
     deliveries: Sequence[PlannedDelivery]
 
 

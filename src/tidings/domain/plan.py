@@ -1,7 +1,7 @@
 """From what was asked to the rows that will be stored. Pure: ids and the time come in."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from typing import Final
 
@@ -48,7 +48,7 @@ def plan(asked: Asked, now: datetime, random_bits: RandomBits, address_hash: Add
         fingerprint=asked.fingerprint,
         deduplication_hash=_hashed(f"{asked.template}\0{asked.deduplication}") if asked.deduplication else None,
         send_at=due_at,
-        expires_at=_expiry(asked, due_at or now),
+        expires_after_s=_expires_after_s(asked),
         deliveries=deliveries,
     )
 
@@ -63,6 +63,5 @@ def _hashed(key: str) -> bytes:
     return blake2b(key.encode(), digest_size=16).digest()
 
 
-def _expiry(asked: Asked, start: datetime) -> datetime | None:
-    after_s = asked.expires_after_s if asked.expires_after_s is not None else asked.category.expires_after_s
-    return start + timedelta(seconds=after_s) if after_s is not None else None
+def _expires_after_s(asked: Asked) -> float | None:
+    return asked.expires_after_s if asked.expires_after_s is not None else asked.category.expires_after_s

@@ -28,7 +28,7 @@ _ACCEPTANCE: Final = (
     "fingerprint",
     "deduplication_hash",
     "send_at",
-    "expires_at",
+    "expires_after_s",
 )
 
 

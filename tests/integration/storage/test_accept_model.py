@@ -116,7 +116,7 @@ class Asking:
             fingerprint=_hash(f"{duplicate}{text}"),
             deduplication_hash=_hash(duplicate),
             send_at=None,
-            expires_at=None,
+            expires_after_s=None,
             deliveries=[_delivery(id_, n) for n in range(rng.choice((1, 1, 2)))],
         )
 

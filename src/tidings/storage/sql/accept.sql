@@ -5,9 +5,9 @@
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::uuid[], $2::smallint[], $3::int[], $4::text[], $5::int[], $6::int[], $7::int[], $8::text[], $9::bytea[],
-        $10::bytea[], $11::bytea[], $12::bytea[], $13::timestamptz[], $14::timestamptz[]
+        $10::bytea[], $11::bytea[], $12::bytea[], $13::timestamptz[], $14::float8[]
     ) AS a(id, slot, tenant, user_id, category, template_version, sender, reference, payload,
-           key_hash, fingerprint, deduplication_hash, send_at, expires_at)
+           key_hash, fingerprint, deduplication_hash, send_at, expires_after_s)
 ),
 k AS (
     INSERT INTO accept_key AS old (slot, tenant, user_id, kind, hash, notification_id, fingerprint, expires_at)
@@ -45,7 +45,8 @@ verdict AS MATERIALIZED (
 notifications AS (
     INSERT INTO notification (id, slot, tenant, user_id, category, template_version, sender, reference, payload,
                               send_at, expires_at)
-    SELECT id, slot, tenant, user_id, category, template_version, sender, reference, payload, send_at, expires_at
+    SELECT id, slot, tenant, user_id, category, template_version, sender, reference, payload, send_at,
+           coalesce(send_at, now()) + expires_after_s * interval '1 second'
     FROM asked JOIN verdict USING (id) WHERE verdict.new
 ),
 planned AS MATERIALIZED (
