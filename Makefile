@@ -29,8 +29,13 @@ run: install ## the whole system with a sandbox and a demonstration, until Ctrl-
 
 install: $(VENV)/.run ## the environment alone, from the lock file
 
+# Whole systems after the small tests, brokers after them and one by one: each has the machine to itself.
 test: dev tools ## all tests but the long ones
-	@$(PYTEST) -m "not chaos" -n $(BESIDE) --dist loadfile
+	@failed=0
+	$(PYTEST) -m "not chaos" -k "not kafka" -n $(BESIDE) --dist loadfile --ignore tests/acceptance || failed=1
+	$(PYTEST) -m "not chaos" -k "not kafka" -n $(BESIDE) --dist loadfile tests/acceptance || failed=1
+	$(PYTEST) -m "not chaos" -k kafka || failed=1
+	exit $$failed
 
 lint: dev ## format, style, types, import rules, SQL in its place
 	@$(BIN)/ruff format --check .

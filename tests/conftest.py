@@ -55,7 +55,7 @@ async def kafka(shared_kafka: TestKafka) -> AsyncIterator[TestKafka]:
     yield shared_kafka
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shared_kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestKafka]:
     async with kafka_rig.running(tmp_path_factory.mktemp("kafka-cluster"), nodes=3) as kafka:
         yield kafka

@@ -149,8 +149,9 @@ class System:
 
         async def there() -> bool:
             nonlocal last
-            last = await self.get(id_)
-            return last["status"] in statuses
+            with suppress(aiohttp.ClientConnectionError):  # who waits asks again
+                last = await self.get(id_)
+            return last.get("status") in statuses
 
         try:
             await until(there, timeout_s, f"{id_} to become {' or '.join(statuses)}")

@@ -157,12 +157,6 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @asynccontextmanager
 async def black_hole() -> AsyncIterator[socket.socket]:
     """A port whose queue is full: the kernel drops what knocks there."""

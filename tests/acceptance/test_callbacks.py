@@ -11,7 +11,8 @@ import standardwebhooks
 
 from tests.acceptance.elsewhere import put
 from tests.system import SHORT, System, running, until
-from tests.wire_peer import Talk, answer, free_port, playing
+from tests.wire_peer import Talk, answer, playing
+from tidings.runtime.ports import free_port
 
 HURRIED = {
     **SHORT,

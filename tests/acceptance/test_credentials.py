@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from tests.acceptance.test_commands import tidings
 from tests.system import System, running
-from tests.wire_peer import answer, answering, free_port, playing
+from tests.wire_peer import answer, answering, playing
+from tidings.runtime.ports import free_port
 
 NAME = "new-account"
 SECRET = "SG.this-must-never-be-shown"

@@ -128,7 +128,7 @@ async def test_receipts_before_the_answer_46_times_each_and_in_any_order_count_o
 
     before = await at_each(calls, REPORTING)
     await at_each(lambda name: ways.receipts(name, delay_ms=0, repeat=46, shuffle=True), REPORTING)
-    await at_each(lambda name: ways.fault("slow", name, delay_ms=700), REPORTING)
+    await at_each(lambda name: ways.fault("slow", name, delay_ms=1_000), REPORTING)
     ids = await send_some(ways, EACH, REPORTING)
     await ended(ways, ids, "delivered")
 

@@ -19,10 +19,10 @@ from confluent_kafka.admin import AdminClient
 from tests.chaos.rig import loaded
 from tests.kafka_rig import TestKafka
 from tests.system import SHORT, System, running, until
-from tidings.cli.parts import free_port
 from tidings.domain.lanes import sending_lanes
 from tidings.hints.topics import KafkaAddress, Wanted, admin, make_topics, sizes
 from tidings.runtime import rundir
+from tidings.runtime.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 PARTITIONS = 12

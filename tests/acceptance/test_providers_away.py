@@ -67,10 +67,9 @@ async def test_what_used_up_its_attempts_waits_in_the_dead_letters_until_it_is_r
         assert attempts(story) == [("try_next", "connect_refused")] * (1 + len(SCHEDULE_S))
 
     status, said, _ = await system.ask("GET", "/dead-letters")
-    shown = {one["reason"]: one for one in said["items"]}["attempts_used"]
+    shown = [one for one in said["items"] if (one["reason"], one["channel"]) == ("attempts_used", "email")]
     assert status == 200
-    assert shown["count"] >= 4
-    assert shown["channel"] == "email"
+    assert sum(one["count"] for one in shown) >= 4
     assert "attempts_used" in await tidings(system, "dead-letters", "list")
     listed = msgspec.json.decode(await tidings(system, "dead-letters", "list", "--json"))
     assert {one["reason"] for one in listed["items"]} >= {"attempts_used"}

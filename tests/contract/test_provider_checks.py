@@ -9,12 +9,13 @@ from provider_case import Case
 from provider_cases import CASES
 from provider_checks import CHECKS, EVERYBODY, GOOD, REVOKED, Tried
 from test_providers import account, every_provider, facing, taken
-from wire_peer import Authority, Script, Talk, answer, answering, free_port, playing, until
+from wire_peer import Authority, Script, Talk, answer, answering, playing, until
 
 from tidings.domain.egress import Egress
 from tidings.domain.outcome import Sent, Trouble
 from tidings.ports import Provider
 from tidings.providers import registry
+from tidings.runtime.ports import free_port
 
 ROWS = [pytest.param(CASES[kind], row, id=f"{kind}: {name}") for kind in CHECKS for name, row in CHECKS[kind].items()]
 OVER_HTTP = {kind: case for kind, case in CASES.items() if case.dialect.scheme == "http"}

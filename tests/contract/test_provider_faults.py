@@ -10,10 +10,11 @@ import pytest
 from provider_case import Case, Scripted
 from provider_cases import CASES
 from test_providers import account, every_provider, facing, giving, last, plain, said, taken
-from wire_peer import Authority, Talk, answer, answering, black_hole, free_port, playing, until
+from wire_peer import Authority, Talk, answer, answering, black_hole, playing, until
 
 from tidings.domain.outcome import Sent, TryLater, TryNext, Unsure
 from tidings.providers import registry
+from tidings.runtime.ports import free_port
 
 OVER_HTTP = {kind: case for kind, case in CASES.items() if case.dialect.scheme == "http"}
 every_provider_over_http = pytest.mark.parametrize("case", OVER_HTTP.values(), ids=OVER_HTTP)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from wire_peer import Talk, answer, free_port, playing, until
+from wire_peer import Talk, answer, playing, until
 
 from tidings.domain.catalog import Account
 from tidings.domain.ids import TenantId
@@ -23,6 +23,7 @@ from tidings.ports import Message, WebhookCall
 from tidings.providers import answers, fcm_token
 from tidings.providers.fcm import Fcm
 from tidings.providers.fcm_token import AGAIN_S, FRESH_S, RENEW_BEFORE_S, ServiceAccount, Token, Tokens
+from tidings.runtime.ports import free_port
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_peer import Talk, answer, free_port, playing
+from wire_peer import Talk, answer, playing
 
 from tidings.domain.catalog import Account
 from tidings.domain.ids import TenantId
@@ -24,6 +24,7 @@ from tidings.ports import Message
 from tidings.providers.mailgun import Mailgun, asked_wait_s
 from tidings.providers.mailgun_events import Events
 from tidings.providers.wire import Answer
+from tidings.runtime.ports import free_port
 
 REFERENCE = "0192f0c0000070008000000000000000-1"
 MESSAGE = Message(

@@ -18,6 +18,7 @@ from tidings.embedded.kafka import Kafka
 from tidings.embedded.postgres import Postgres
 from tidings.embedded.valkey import Valkey
 from tidings.runtime.child import Program, ended, spawn, stop
+from tidings.runtime.ports import free_port
 from tidings.runtime.rundir import LOGS
 from tidings.runtime.supervisor import Part, tail
 from tidings.settings_groups import UpSettings
@@ -103,12 +104,6 @@ async def ready(program: Program) -> bool:
     except OSError:
         return False
     return b" 200 " in status
-
-
-def free_port() -> int:
-    """One that was free a moment ago."""
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def is_free(port: int) -> bool:

@@ -22,7 +22,6 @@ from tidings.cli.parts import (
     LOOPBACK,
     TIDINGS,
     Roles,
-    free_port,
     is_free,
     kafka_part,
     ops_url,
@@ -36,6 +35,7 @@ from tidings.embedded.account import CannotRun
 from tidings.embedded.valkey import Valkey
 from tidings.runtime import rundir
 from tidings.runtime.child import Program
+from tidings.runtime.ports import free_port
 from tidings.runtime.supervisor import Part, PartFailed, Patience, Supervisor
 from tidings.runtime.telemetry import Telemetry
 from tidings.sandbox.registry import STAND_INS, scheme_of

@@ -5,14 +5,11 @@ machine can reach it, as Kafka knows no private sockets; hints are ids, and say 
 """
 
 import asyncio
-import random
 import secrets
 import shutil
-import socket
 import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 from typing import Final
@@ -23,6 +20,7 @@ from tidings.embedded.account import CannotRun
 from tidings.embedded.kafka_kit import Kit
 from tidings.embedded.predecessor import await_predecessor
 from tidings.runtime.child import Program, until
+from tidings.runtime.ports import free_ports
 
 _HOST: Final = "127.0.0.1"
 _ENV: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -34,9 +32,6 @@ _JVM: Final = (
     *("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"),
     *("-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={_LOGGING}"),
 )
-_PORTS: Final = range(20_000, 32_000)
-"""Below those that the kernel gives to outgoing connections: whoever tries again and again to reach a broker that is
-down could be given that broker's own port, connect to himself, and keep it from starting."""
 _METADATA: Final = struct.pack(">hhihi", 3, 1, 1, -1, 0)
 """Version 1 of the request, number 1, from a nameless client, about no topic: who is there?"""
 _LOG4J: Final = """\
@@ -162,7 +157,7 @@ def prepare(kit: Kit, data_dir: Path, *, nodes: int = 1, heap_mb: int = 512, pre
     Waits up to ``predecessor_s`` for one that is still leaving after its parent was killed. Raises CannotRun.
     """
     homes = [data_dir.resolve() / "kafka" / str(number) for number in range(1, nodes + 1)]
-    ports = iter(_free_ports(2 * nodes))
+    ports = iter(free_ports(2 * nodes))
     kafka = Kafka(kit, tuple(Node(n, home, next(ports), next(ports)) for n, home in enumerate(homes, 1)), heap_mb)
     cluster_id = _cluster_id(homes[0].parent)
     _initialise(kafka, [node for node in kafka.nodes if not node.home.exists()], cluster_id)
@@ -224,19 +219,3 @@ def _configure(kafka: Kafka, node: Node, home: Path) -> None:
 
 def _java(kit: Kit, *words: str) -> tuple[str, ...]:
     return (str(kit.java), "-cp", f"{kit.jars}/*", *words)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Each was free a moment ago."""
-    with ExitStack() as held:
-        return [_hold(held) for _ in range(count)]
-
-
-def _hold(held: ExitStack) -> int:
-    while True:
-        port = random.choice(_PORTS)
-        try:
-            held.enter_context(socket.create_server((_HOST, port)))
-        except OSError:
-            continue
-        return port

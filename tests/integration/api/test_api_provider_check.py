@@ -4,9 +4,10 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from wire_peer import answer, answering, free_port, playing
+from wire_peer import answer, answering, playing
 
 from tests.integration.api.rig import Api
+from tidings.runtime.ports import free_port
 
 SECRET = "SG.this-must-never-be-shown"
 GOOD = answer(200, b'{"scopes": ["mail.send"]}')

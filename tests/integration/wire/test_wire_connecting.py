@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from wire_calls import OK, post
-from wire_peer import Authority, Peer, Talk, answering, free_port, playing, until
+from wire_peer import Authority, Peer, Talk, answering, playing, until
 
 from tidings.providers.wire import Answer, Limits, NoAnswer, NotSent, Wire
+from tidings.runtime.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wire_peer import Authority, free_port, until
+from wire_peer import Authority, until
 
 from tidings.providers.wire import Answer, Limits, NoAnswer, NotSent, Said, Wire
+from tidings.runtime.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
