@@ -16,10 +16,12 @@ WITH RECURSIVE found AS (
 SELECT waits_for, lane FROM found;
 
 -- name: read
--- Who waits in a lane for a tenant's accounts, the oldest first, from behind $3 on. What is due comes by itself.
+-- Who waits in a lane for a tenant's accounts, the oldest first, from behind $3 on. What is due comes by itself. Written
+-- so that no other index gives this order: by id alone, all that is older would be walked.
 SELECT id FROM dispatch
-WHERE waits_for = $1 AND lane = $2 AND id > $3 AND state = 0 AND due_at > now()
-ORDER BY id
+WHERE waits_for IS NOT NULL AND (waits_for, lane, id) > ($1, $2, $3) AND (waits_for, lane) <= ($1, $2)
+  AND state = 0 AND due_at > now()
+ORDER BY waits_for, lane, id
 LIMIT $4;
 
 -- name: let_go
