@@ -179,7 +179,8 @@ async def test_one_that_comes_and_goes_is_switched_ever_more_rarely(ways: System
         await asyncio.sleep(0.5)
     took_s = time.monotonic() - began_s
     for some in sent:
-        for name, stories in (await ended(ways, some, "delivered", "sent")).items():
+        # dead is whom it was down for at each of its tries
+        for name, stories in (await ended(ways, some, "delivered", "sent", "dead")).items():
             assert repeatable(stories) == {False}, name
     for name in WAYS:
         opened = len(changes(ways, name, "open")) - before[name]
